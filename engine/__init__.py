@@ -1,0 +1,1 @@
+"""Postgres to one ordered, durable log. Knows nothing of shapes or HTTP."""

@@ -1,0 +1,1 @@
+"""The log to what each subscriber may see: shapes, feeds, HTTP."""
