@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import LiteralString
+
+import psycopg
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a table.
 
-    `type` is `pg_type.typname`; of an array column it is the element type's. `dims` is 0 for a scalar
-    and at least 1 for an array. `kind` is `pg_type.typtype` of that (element) type: `b` base, `e` enum,
-    `d` domain, `c` composite, `r` range, `m` multirange, `p` pseudo. `base` is the type a domain stands
-    for (equal to `type` otherwise). `modifier` is `atttypmod`, -1 for none. `key_index` is the 0-based position in the
-    primary key, or None. `collation` is the column's collation name, None if its type has none.
+    `type` is `pg_type.typname`; of an array column it is the element type's. `type_oid` is the
+    column's own type (`atttypid`: the array type's of an array column), as a Relation message has
+    it. `dims` is 0 for a scalar and at least 1 for an array. `kind` is `pg_type.typtype` of that
+    (element) type: `b` base, `e` enum, `d` domain, `c` composite, `r` range, `m` multirange, `p`
+    pseudo. `base` is the type a domain stands for, through domains over domains (equal to `type`
+    otherwise); a domain over an array has `dims` 0 and the array type's own name (`_int4`) as
+    `base`. `modifier` is `atttypmod`, -1 for none. `key_index` is the 0-based position in the
+    primary key, or None. `generated` is true of stored and virtual generated columns, `virtual`
+    only of the latter: no publication sends those. `collation` is the column's collation name
+    (`default` for the database's), None if its type has none.
+
+    `deterministic`: strings are equal only if their bytes are. `bytewise`: strings also sort by
+    their UTF-8 bytes, i.e. by code point. Both are true of types without a collation.
     """
 
     name: str
@@ -27,11 +38,17 @@ class Column:
     key_index: int | None = None
     generated: bool = False
     collation: str | None = None
+    virtual: bool = False
+    deterministic: bool = True
+    bytewise: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table that a shape can follow. `columns` are in table order. `kind` is `r` or `p` (partitioned)."""
+    """A table that a shape can follow. `columns` are in table order.
+
+    `kind` is `r` (also of a partition) or `p` (partitioned).
+    """
 
     oid: int
     schema: str
@@ -44,3 +61,100 @@ class Table:
         """Key columns in the order of the primary key's index; empty for a table without one."""
         keyed = [column for column in self.columns if column.key_index is not None]
         return tuple(sorted(keyed, key=lambda column: column.key_index or 0))
+
+
+# One row per column, in table order; a table without columns gives one row without a column name.
+# - An array type is recognised by being its element's array type: int2vector and oidvector look
+#   like arrays in the catalog too, but their text is not an array literal.
+# - The constraint's key, not the index's: the index also holds the columns of INCLUDE.
+# - The database's collation columns differ between versions, hence the detour over JSON.
+# - Byte order is claimed for C, POSIX and the builtin provider only: what a C library does for its
+#   C.UTF-8 differs between libraries.
+_TABLE_QUERY: LiteralString = """
+    with recursive domains as (
+        select oid as domain, typbasetype as target from pg_type where typtype = 'd'
+        union all
+        select d.domain, t.typbasetype from domains d join pg_type t on t.oid = d.target
+        where t.typtype = 'd'
+    )
+    select
+        c.oid, n.nspname, c.relname, c.relkind::text,
+        a.attname,
+        coalesce(element.typname, t.typname) as type,
+        a.atttypid as type_oid,
+        case when element.oid is null then 0 else greatest(a.attndims, 1) end as dims,
+        coalesce(element.typtype, t.typtype)::text as kind,
+        coalesce(base.typname, element.typname, t.typname) as base,
+        a.atttypmod as modifier,
+        a.attnotnull as not_null,
+        array_position(k.conkey, a.attnum) - 1 as key_index,
+        a.attgenerated <> '' as generated,
+        l.collname as collation,
+        a.attgenerated = 'v' as virtual,
+        coalesce(l.collisdeterministic, true) as deterministic,
+        case
+            when l.oid is null then true
+            when l.collprovider = 'd' then
+                coalesce(to_jsonb(db) ->> 'datlocprovider', 'c') = 'b'
+                or coalesce(to_jsonb(db) ->> 'datlocprovider', 'c') = 'c'
+                and db.datcollate in ('C', 'POSIX')
+            else
+                l.collprovider = 'b'
+                or l.collprovider = 'c' and l.collcollate in ('C', 'POSIX')
+        end as bytewise
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    join pg_database db on db.datname = current_database()
+    left join pg_constraint k on k.conrelid = c.oid and k.contype = 'p'
+    left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    left join pg_type t on t.oid = a.atttypid
+    left join pg_type element on element.oid = t.typelem and element.typarray = t.oid
+    left join domains d on d.domain = coalesce(element.oid, t.oid)
+        and not exists (select from pg_type b where b.oid = d.target and b.typtype = 'd')
+    left join pg_type base on base.oid = d.target
+    left join pg_collation l on l.oid = a.attcollation
+    where c.relkind in ('r', 'p') and {condition}
+    order by a.attnum
+"""
+_BY_NAME: LiteralString = _TABLE_QUERY.replace("{condition}", "n.nspname = %s and c.relname = %s")
+_BY_OID: LiteralString = _TABLE_QUERY.replace("{condition}", "c.oid = %s")
+
+
+async def load_table(connection: psycopg.AsyncConnection, schema: str, name: str) -> Table | None:
+    """The table, partitioned table or partition of that exact name; None if there is none."""
+    return await _load(connection, _BY_NAME, (schema, name))
+
+
+async def load_table_by_oid(connection: psycopg.AsyncConnection, oid: int) -> Table | None:
+    """The table, partitioned table or partition with that oid; None if there is none."""
+    return await _load(connection, _BY_OID, (oid,))
+
+
+def read_ancestors(connection: psycopg.Connection, oid: int) -> tuple[tuple[int, str, str], ...]:
+    """The partitioned tables above a partition as (oid, schema, name), root last; blocks.
+
+    Empty for a table that is not a partition.
+    """
+    cursor = connection.execute(
+        """
+        select c.oid, n.nspname, c.relname
+        from pg_partition_ancestors(%(oid)s) with ordinality as a (relid, level)
+        join pg_class c on c.oid = a.relid
+        join pg_namespace n on n.oid = c.relnamespace
+        where c.oid <> %(oid)s
+        order by a.level
+        """,
+        {"oid": oid},
+    )
+    return tuple((row[0], row[1], row[2]) for row in cursor)
+
+
+async def _load(
+    connection: psycopg.AsyncConnection, query: LiteralString, parameters: tuple[str | int, ...]
+) -> Table | None:
+    rows = await (await connection.execute(query, parameters)).fetchall()
+    if not rows:
+        return None
+    oid, schema, name, kind = rows[0][:4]
+    columns = tuple(Column(*row[4:]) for row in rows if row[4] is not None)
+    return Table(oid=oid, schema=schema, name=name, columns=columns, kind=kind)

@@ -1,0 +1,29 @@
+# pgtide alone, for a Postgres elsewhere: DATABASE_URL and PGTIDE_SECRET (or PGTIDE_INSECURE=true) are
+# its settings; its log lies in the volume /var/lib/pgtide. Every dependency comes as a binary wheel.
+FROM python:3.12-slim
+
+RUN useradd --system --uid 10001 --home-dir /var/lib/pgtide --create-home --shell /usr/sbin/nologin pgtide
+
+WORKDIR /usr/src/pgtide
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY engine engine
+COPY shapes shapes
+COPY sql sql
+RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
+    --only-binary=:all: --constraint constraints.txt .
+
+WORKDIR /var/lib/pgtide
+
+USER pgtide
+ENV PYTHONUNBUFFERED=1 \
+    PGTIDE_DATA_DIR=/var/lib/pgtide \
+    PGTIDE_PORT=3000
+VOLUME /var/lib/pgtide
+EXPOSE 3000
+
+# 202 means still starting, so only 200 counts.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 CMD ["python", "-c", \
+    "import os, urllib.request as r; exit(r.urlopen(f'http://127.0.0.1:{os.environ[\"PGTIDE_PORT\"]}/v1/health', timeout=2).status != 200)"]
+
+ENTRYPOINT ["pgtide"]
+CMD ["serve"]

@@ -1,0 +1,178 @@
+"""The command `pgtide`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from engine.errors import DatabaseSetupError, PgtideError, SettingsError
+from engine.redaction import redact
+from engine.setting_kinds import SWITCH
+from engine.settings import SETTINGS, Settings
+
+Flags = Mapping[str, str | bool | None]
+Command = Callable[[Flags, Mapping[str, str]], int]
+
+BAD_USE = 2
+INTERRUPTED = 130
+_DEV_DEFAULTS = {"host": "127.0.0.1"}
+_FOREIGN_DATABASE = ("DATABASE_URL", "ELECTRIC_POOLED_DATABASE_URL", "ELECTRIC_QUERY_DATABASE_URL")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code. What is wrong is one line on stderr."""
+    parser = _parser()
+    flags = vars(parser.parse_args(arguments))
+    command: Command = flags.pop("command")
+    try:
+        return command(flags, os.environ)
+    except PgtideError as error:
+        print(f"pgtide: {error}", file=sys.stderr)
+        return BAD_USE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def dev(flags: Flags, environ: Mapping[str, str]) -> int:
+    # A DATABASE_URL for something else is often around; changing that database would be a surprise.
+    own = {name: text for name, text in environ.items() if name not in _FOREIGN_DATABASE}
+    settings = Settings.load(flags, own, _DEV_DEFAULTS)
+    if settings.database_url is None:
+        # Nobody's own database gets a demo written into it unasked.
+        settings = Settings.load(flags, own, {**_DEV_DEFAULTS, "demo": "true"})
+    if settings.secret is None:
+        settings = replace(settings, insecure=True)
+    _check_access(settings)
+    notes: list[str] = []
+    if settings.database_url is None and environ.get("DATABASE_URL"):
+        notes.append("DATABASE_URL is left alone; --database-url makes pgtide dev follow it")
+    if settings.insecure:
+        notes.append(f"no secret is set: whoever reaches {settings.listen_host} is served")
+    return _supervise(settings, notes)
+
+
+def serve(flags: Flags, environ: Mapping[str, str]) -> int:
+    settings = Settings.load(flags, environ)
+    _require_database(settings)
+    _check_access(settings)
+    return _supervise(settings, [])
+
+
+def migrate(flags: Flags, environ: Mapping[str, str]) -> int:
+    settings = Settings.load(flags, environ)
+    database_url = _require_database(settings)
+    import asyncio
+
+    from psycopg import OperationalError
+
+    from engine.migrate import migrate as apply
+
+    publish = not settings.manual_table_publishing
+    try:
+        done = asyncio.run(apply(database_url, stream_id=settings.stream_id, publish=publish))
+    except OperationalError as error:
+        raise DatabaseSetupError(
+            f"no connection to {redact(database_url)}: {redact(str(error).strip())}; "
+            "`pgtide doctor` tells more"
+        ) from error
+    print("\n".join(done) if done else "nothing to do: the schema is up to date")
+    return 0
+
+
+def doctor(flags: Flags, environ: Mapping[str, str]) -> int:
+    settings = Settings.load(flags, environ)
+    _require_database(settings)
+    import asyncio
+
+    from engine.doctor import doctor as examine
+
+    return asyncio.run(examine(settings))
+
+
+_COMMANDS: tuple[tuple[str, Command, str], ...] = (
+    ("dev", dev, "run everything here, with a Postgres of its own and a demo"),
+    ("serve", serve, "run beside an existing Postgres"),
+    ("migrate", migrate, "create or update the schema `pgtide` in a Postgres"),
+    ("doctor", doctor, "check that a Postgres has all that pgtide needs"),
+)
+
+
+def _supervise(settings: Settings, notes: Sequence[str]) -> int:
+    import logging
+
+    from engine import logs
+    from engine.supervisor import Supervisor
+
+    logs.configure("supervisor", settings.log_level)
+    logger = logging.getLogger(__name__)
+    given = settings.describe()
+    logger.info("settings  %s", " ".join(f"{name}={text}" for name, text in given.items()))
+    for note in notes:
+        logger.info("%s", note)
+    return Supervisor(settings).run()
+
+
+def _require_database(settings: Settings) -> str:
+    if settings.database_url is None:
+        raise SettingsError("no database is given: set DATABASE_URL or --database-url")
+    return settings.database_url
+
+
+def _check_access(settings: Settings) -> None:
+    if settings.secret is None and not settings.insecure:
+        raise SettingsError(
+            "who may read is not said: set PGTIDE_SECRET to a secret that requests must carry, "
+            "or give --insecure to serve everybody"
+        )
+    if settings.secret is not None and settings.insecure:
+        raise SettingsError(
+            "a secret and insecure exclude each other: unset PGTIDE_SECRET (or ELECTRIC_SECRET), "
+            "or give --no-insecure"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("pgtide", description="Live data from Postgres over HTTP.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, command, text in _COMMANDS:
+        description = text[0].upper() + text[1:] + "."
+        usage = f"pgtide {name} [options]"
+        one = commands.add_parser(
+            name, help=text, description=description, usage=usage, allow_abbrev=False
+        )
+        one.set_defaults(command=command)
+        _add_settings(one)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    for setting in SETTINGS:
+        default = setting.format(setting.default)
+        names = ", ".join((setting.variable, *setting.about.foreign))
+        text = f"{setting.about.text} [{names}{'; ' + default if default else ''}]"
+        text = text.replace("%", "%%")
+        if setting.about.kind is SWITCH:
+            switch = argparse.BooleanOptionalAction
+            parser.add_argument(setting.flag, action=switch, dest=setting.name, help=text)
+        else:
+            metavar = setting.about.kind.metavar
+            parser.add_argument(setting.flag, dest=setting.name, metavar=metavar, help=text)
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"pgtide {version('pgtide')}")
+        except PackageNotFoundError:
+            print("pgtide (from a checkout, not installed)")
+        parser.exit()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

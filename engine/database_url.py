@@ -1,0 +1,47 @@
+"""Connection URLs as libpq understands them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+# Other parameters in a URL's query (an ORM's, a platform's) are left out, so that a URL made for
+# another program works here. `replication` is ours to set.
+_PARAMETERS = """
+    application_name channel_binding client_encoding connect_timeout dbname
+    fallback_application_name gssdelegation gssencmode gsslib host hostaddr keepalives
+    keepalives_count keepalives_idle keepalives_interval krbsrvname load_balance_hosts options
+    passfile password port require_auth requirepeer service ssl_max_protocol_version
+    ssl_min_protocol_version sslcert sslcertmode sslcompression sslcrl sslcrldir sslkey sslmode
+    sslnegotiation sslpassword sslrootcert sslsni target_session_attrs tcp_user_timeout
+    user
+""".split()  # noqa: SIM905 (a list of quoted words is harder to read)
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+
+def ssl_mode(url: str) -> str | None:
+    """The URL's sslmode, None if it has none."""
+    for name, value in _query(url):
+        if name == "sslmode":
+            return unquote(value)
+    return None
+
+
+def complete(url: str, parameters: Mapping[str, str], override: Mapping[str, str]) -> str:
+    """`url` less what libpq does not know, plus `parameters` that it lacks, plus `override`."""
+    kept = [(name, value) for name, value in _query(url) if name in _PARAMETERS]
+    present = {name for name, _ in kept}
+    kept = [(name, value) for name, value in kept if name not in override]
+    kept += [(name, quote(parameters[name])) for name in parameters if name not in present]
+    kept += [(name, quote(override[name])) for name in override]
+    query = "&".join(f"{name}={value}" for name, value in kept)
+    scheme, authority, path, _, fragment = urlsplit(url)
+    # urlunsplit drops the // of an empty authority, which libpq needs.
+    target = urlunsplit(("", "", path, query, fragment))
+    return f"{scheme}://{authority}{target}"
+
+
+def _query(url: str) -> list[tuple[str, str]]:
+    """Names and values as written: libpq reads + as itself, so nothing is decoded here."""
+    pieces = [piece.partition("=") for piece in urlsplit(url).query.split("&") if piece]
+    return [(name, value) for name, _, value in pieces]

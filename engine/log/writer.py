@@ -1,0 +1,259 @@
+"""The one writer of the log."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+
+from engine.errors import LogError
+from engine.log.layout import (
+    HEADER,
+    KEY,
+    LSN,
+    XID,
+    LogState,
+    RelationVersion,
+    pack_header,
+)
+from engine.lsn import Offset
+
+MAP_SIZE = 1 << 42
+"""Address space reserved for the log, not disk: the file grows with its content."""
+
+DATABASES = 4
+
+
+class LogFullError(LogError):
+    """The disk under the log is full. Free space there; nothing is lost, Postgres keeps the WAL."""
+
+    code = "log_disk_full"
+
+
+class LogBusyError(LogError):
+    """Another process is writing this log. Stop it, or give this one a data folder of its own."""
+
+    code = "log_busy"
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except lmdb.MapFullError as error:
+        raise LogFullError(
+            f"the log in {path} has no space left: free some and it goes on"
+        ) from error
+    except lmdb.Error as error:
+        if "No space left" in str(error) or "disk quota" in str(error).lower():
+            raise LogFullError(
+                f"the disk under {path} is full: free some space and pgtide goes on by itself; "
+                "nothing is lost, Postgres keeps the changes until then"
+            ) from error
+        raise LogError(f"the log in {path} cannot be written: {error}") from error
+
+
+class LogWriter:
+    """Appends transactions to the log, in commit order.
+
+    Blocks are staged with `add` and become durable and visible with `commit`, which moves the head.
+    `spill` writes staged blocks of a transaction that is not complete yet, without moving the head:
+    readers do not look beyond it, and `discard` or the next `open` removes them.
+    Single-threaded; every method may raise LogError (LogFullError when the disk is full), after
+    which the writer must be closed and opened again.
+    """
+
+    def __init__(self, path: Path, *, sync: bool = True) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._lock = _exclusive(path / "writer.lock")
+        with _explained(path):
+            self._env = lmdb.open(
+                str(path), map_size=MAP_SIZE, max_dbs=DATABASES, sync=sync, max_readers=510
+            )
+            self._env.reader_check()
+            self._blocks = self._env.open_db(b"blocks")
+            self._relations = self._env.open_db(b"relations", integerkey=False)
+            self._xids = self._env.open_db(b"xids")
+            self._meta = self._env.open_db(b"meta")
+        self._page_size = int(self._env.stat()["psize"])
+        self._staged: list[tuple[bytes, bytes]] = []
+        self._staged_xids: list[tuple[bytes, bytes]] = []
+        self._spilled = True
+        self._state, self._identity = self._load_state()
+        self.discard()
+
+    @property
+    def state(self) -> LogState | None:
+        """What the log durably holds; None before the first `begin_epoch`."""
+        return self._state
+
+    @property
+    def identity(self) -> str:
+        """Which server, timeline and slot the log copies; empty before the first `begin_epoch`."""
+        return self._identity
+
+    def close(self) -> None:
+        self._env.close()
+        os.close(self._lock)
+
+    def begin_epoch(self, start_lsn: int, identity: str) -> LogState:
+        """Empty the log and let it begin at `start_lsn`: everything before is unknown to it."""
+        state = LogState(
+            time.time_ns() // 1000, start_lsn, start_lsn, start_lsn, Offset(start_lsn, 0)
+        )
+        self._staged.clear()
+        self._staged_xids.clear()
+        with _explained(self.path), self._env.begin(write=True) as txn:
+            for database in (self._blocks, self._xids, self._relations):
+                txn.drop(database, delete=False)
+            txn.put(b"state", state.pack(), db=self._meta)
+            txn.put(b"identity", identity.encode(), db=self._meta)
+        self._state = state
+        self._identity = identity
+        return state
+
+    def relations(self) -> list[RelationVersion]:
+        """All relation versions, oldest first."""
+        with self._env.begin(db=self._relations) as txn:
+            return [RelationVersion.unpack(value) for _, value in txn.cursor()]
+
+    def add_relation(self, relation: RelationVersion) -> None:
+        """Record a relation version. Durable before any change that refers to it."""
+        with _explained(self.path), self._env.begin(write=True) as txn:
+            txn.put(XID.pack(relation.id), relation.pack(), db=self._relations)
+
+    def add(
+        self,
+        commit_lsn: int,
+        index: int,
+        xid: int,
+        end_lsn: int,
+        commit_time: int,
+        count: int,
+        relations: int,
+        body: bytes,
+    ) -> None:
+        """Stage one block; `body` as `layout.pack_body` makes it. Keys must ascend."""
+        header = pack_header(xid, end_lsn, commit_time, count, relations)
+        self._staged.append((KEY.pack(commit_lsn, index), header + body))
+        if end_lsn:
+            self._staged_xids.append((XID.pack(xid), LSN.pack(commit_lsn)))
+
+    def spill(self) -> None:
+        """Write what is staged without making it visible."""
+        self._spilled = True
+        with _explained(self.path), self._env.begin(write=True) as txn:
+            self._put_staged(txn)
+
+    def commit(self, commit_lsn: int, end_lsn: int, progress: int) -> LogState:
+        """Write what is staged and move the head. Returns when it is on disk."""
+        assert self._state is not None
+        state = self._state._replace(
+            commit_lsn=commit_lsn, end_lsn=end_lsn, progress=max(progress, end_lsn)
+        )
+        with _explained(self.path), self._env.begin(write=True) as txn:
+            self._put_staged(txn)
+            txn.put(b"state", state.pack(), db=self._meta)
+        self._spilled = False
+        self._state = state
+        return state
+
+    def discard(self) -> None:
+        """Forget staged blocks and remove spilled ones beyond the head."""
+        self._staged.clear()
+        self._staged_xids.clear()
+        if self._state is None or not self._spilled:
+            return
+        beyond = KEY.pack(self._state.end_lsn, 0)
+        with _explained(self.path), self._env.begin(write=True, db=self._blocks) as txn:
+            cursor = txn.cursor()
+            while cursor.set_range(beyond):
+                cursor.delete()
+        self._spilled = False
+
+    def trim(self, before_time: int, max_bytes: int, *, most: int = 2000) -> bool:
+        """Drop whole transactions from the front, at most about `most` blocks, and raise the horizon.
+
+        Those go whose commit time (microseconds) is before `before_time`, and as many as it takes to
+        bring the blocks to `max_bytes` on disk; never the last transaction. True if more is to be done.
+        """
+        state = self._state
+        if state is None:
+            return False
+        with _explained(self.path), self._env.begin(write=True) as txn:
+            used = self._used_bytes(txn)
+            removed, horizon = self._drop_front(txn, state, before_time, used - max_bytes, most)
+            if horizon is None:
+                return False
+            state = state._replace(horizon=horizon)
+            txn.put(b"state", state.pack(), db=self._meta)
+        self._state = state
+        return removed >= most
+
+    def _drop_front(
+        self, txn: lmdb.Transaction, state: LogState, before_time: int, surplus: int, most: int
+    ) -> tuple[int, Offset | None]:
+        cursor = txn.cursor(db=self._blocks)
+        removed = 0
+        horizon: Offset | None = None
+        found = cursor.first()
+        while found:
+            commit_lsn, _ = KEY.unpack(cursor.key())
+            xid, end_lsn, commit_time, _, _ = HEADER.unpack_from(cursor.value())
+            old = commit_time < before_time or surplus > 0
+            # A transaction goes whole: `most` and the limits are looked at only between two of them.
+            if horizon is None or horizon.lsn != commit_lsn or horizon.index == 0:
+                if not old or commit_lsn >= state.commit_lsn or removed >= most:
+                    break
+            surplus -= len(cursor.value()) + 16
+            found = cursor.delete()
+            removed += 1
+            horizon = Offset(commit_lsn, 1)
+            if end_lsn:
+                horizon = Offset(end_lsn, 0)
+                key = XID.pack(xid)
+                if txn.get(key, db=self._xids) == LSN.pack(commit_lsn):
+                    txn.delete(key, db=self._xids)
+        return removed, horizon
+
+    def _used_bytes(self, txn: lmdb.Transaction) -> int:
+        stat = txn.stat(self._blocks)
+        pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return int(pages) * self._page_size
+
+    def _put_staged(self, txn: lmdb.Transaction) -> None:
+        cursor = txn.cursor(db=self._blocks)
+        for key, value in self._staged:
+            if not cursor.put(key, value, append=True):
+                raise LogError("blocks must be added in ascending order")
+        xids = txn.cursor(db=self._xids)
+        for key, value in self._staged_xids:
+            xids.put(key, value)
+        self._staged.clear()
+        self._staged_xids.clear()
+
+    def _load_state(self) -> tuple[LogState | None, str]:
+        with self._env.begin(db=self._meta) as txn:
+            data = txn.get(b"state")
+            identity = txn.get(b"identity") or b""
+        return None if data is None else LogState.unpack(data), identity.decode()
+
+
+def _exclusive(path: Path) -> int:
+    import fcntl
+
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise LogBusyError(
+            f"another process writes the log in {path.parent}: stop it, "
+            "or choose another folder with --data-dir"
+        ) from error
+    return handle

@@ -1,0 +1,76 @@
+"""Transactions that Postgres streams before they commit, kept on disk until their fate is known.
+
+One file per top-level transaction. It holds blocks (see `engine.log.layout`) without their headers,
+since the commit LSN is not known yet, each marked with the subtransaction that made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from struct import Struct
+from typing import NamedTuple
+
+from engine.errors import LogError
+
+_RECORD = Struct(">IIIH")
+
+
+class SpooledBlock(NamedTuple):
+    """Changes of one (sub)transaction; `body` as `layout.pack_body` makes it."""
+
+    subxid: int
+    count: int
+    relations: int
+    body: bytes
+
+
+class Spool:
+    """The spooled blocks of one transaction in progress, in the order in which they came."""
+
+    def __init__(self, folder: Path, xid: int) -> None:
+        self._path = folder / str(xid)
+        self._file = self._path.open("w+b", buffering=1 << 18)
+        self._aborted: set[int] = set()
+        self.versions: dict[int, int] = {}
+        """Relation versions that only this transaction has seen, by relation oid."""
+
+    def add(self, block: SpooledBlock) -> None:
+        """Append a block. Raises LogError if the disk refuses it."""
+        try:
+            self._file.write(
+                _RECORD.pack(len(block.body), block.subxid, block.count, block.relations)
+            )
+            self._file.write(block.body)
+        except OSError as error:
+            raise LogError(
+                f"cannot keep a transaction in progress in {self._path.parent}: {error.strerror}; "
+                "free some space, nothing is lost"
+            ) from error
+
+    def abort(self, subxid: int) -> None:
+        """A subtransaction was rolled back: its blocks are left out from now on."""
+        self._aborted.add(subxid)
+
+    def blocks(self) -> Iterator[SpooledBlock]:
+        """What is left after the aborts, in order. Reads one block at a time."""
+        self._file.flush()
+        self._file.seek(0)
+        while header := self._file.read(_RECORD.size):
+            length, subxid, count, relations = _RECORD.unpack(header)
+            if subxid in self._aborted:
+                self._file.seek(length, 1)
+                continue
+            yield SpooledBlock(subxid, count, relations, self._file.read(length))
+
+    def close(self) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+def empty_folder(folder: Path) -> Path:
+    """Make the spool folder and remove what an earlier life left: Postgres sends that again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.iterdir():
+        leftover.unlink()
+    return folder

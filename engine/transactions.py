@@ -1,0 +1,317 @@
+"""Decoded replication messages to blocks of the log.
+
+Postgres sends small transactions whole, at their commit, and streams large ones while they are still
+in progress. Small ones are staged in the log's writer as they come; large ones wait in a spool file
+and move into the log when they commit. Either way memory holds one block and what is staged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+
+from engine import pgoutput
+from engine.errors import ProtocolError
+from engine.log.layout import (
+    FIRST_INDEX,
+    INDEX_STEP,
+    Change,
+    RelationColumn,
+    RelationVersion,
+    pack_body,
+)
+from engine.log.writer import LogWriter
+from engine.spool import Spool, SpooledBlock, empty_folder
+
+BLOCK_BYTES = 32 << 10
+"""A block is closed when its changes came in about this many bytes of messages."""
+
+SPILL_BYTES = 16 << 20
+"""How much of one transaction is staged in memory before it goes to disk."""
+
+Ancestors = Callable[[int], tuple[tuple[int, str, str], ...]]
+
+
+class Transactions:
+    """Assembles transactions and stages them in the log, in commit order, each exactly once.
+
+    Feed it messages in the order of the stream. `flush` makes all complete transactions durable.
+    `ancestors` answers which partitioned tables stand above a relation; `on_progress` is called now
+    and then while a large transaction moves into the log.
+    """
+
+    def __init__(
+        self,
+        writer: LogWriter,
+        spool_folder: Path,
+        ancestors: Ancestors,
+        on_progress: Callable[[], None],
+    ) -> None:
+        assert writer.state is not None
+        self._writer = writer
+        self._folder = empty_folder(spool_folder)
+        self._ancestors = ancestors
+        self._on_progress = on_progress
+        self._latest: dict[int, RelationVersion] = {}
+        self._next_version = 1
+        for relation in writer.relations():
+            self._latest[relation.oid] = relation
+            self._next_version = max(self._next_version, relation.id + 1)
+        self._versions: dict[int, int] = {}
+
+        self._changes: list[Change] = []
+        self._relations: set[int] = set()
+        self._size = 0
+        self._staged_bytes = 0
+
+        self._begin: pgoutput.Begin | None = None
+        self._skipped = False
+        self._index = FIRST_INDEX
+        self._next_lsn = writer.state.end_lsn
+        self._committed: tuple[int, int] | None = None
+
+        self._spools: dict[int, Spool] = {}
+        self._streamed: Spool | None = None
+        self._subxid = 0
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether something has come that is not durable yet. Transactions in progress on the server
+        do not count: Postgres sends them again, whole, to whoever has not acknowledged their commit."""
+        return self._begin is not None or self._committed is not None or self._streamed is not None
+
+    @property
+    def uncommitted(self) -> bool:
+        """Whether complete transactions wait for `flush`."""
+        return self._committed is not None
+
+    def close(self) -> None:
+        """Forget everything that is not durable."""
+        for spool in self._spools.values():
+            spool.close()
+        self._spools.clear()
+
+    def flush(self) -> None:
+        """Make every complete transaction durable and visible. Raises LogError."""
+        if self._committed is not None:
+            commit_lsn, end_lsn = self._committed
+            self._writer.commit(commit_lsn, end_lsn, end_lsn)
+            self._committed = None
+            self._staged_bytes = 0
+
+    # -- changes -----------------------------------------------------------------------------------
+
+    def change(self, change: pgoutput.Change, size: int) -> None:
+        """A row change of the transaction that began last; `size` is its message's length in bytes."""
+        if self._skipped:
+            return
+        operation, oid, new, old, old_is_key = change
+        version = self._versions.get(oid)
+        if version is None:
+            raise ProtocolError(f"a change of relation {oid} came before its description")
+        if self._size > BLOCK_BYTES:
+            self._seal(0)
+        if old_is_key or (old is None and operation == "U"):
+            operation = operation.lower()
+        self._changes.append((version, operation, new, old))
+        self._relations.add(version)
+        self._size += size
+
+    def streamed_change(self, subxid: int, change: pgoutput.Change, size: int) -> None:
+        """A row change of a transaction in progress, made by its (sub)transaction `subxid`."""
+        spool = self._streamed
+        if spool is None:
+            raise ProtocolError("a streamed change came outside of a stream")
+        operation, oid, new, old, old_is_key = change
+        version = spool.versions.get(oid) or self._versions.get(oid)
+        if version is None:
+            raise ProtocolError(f"a streamed change of relation {oid} came before its description")
+        if subxid != self._subxid or self._size > BLOCK_BYTES:
+            self._seal_streamed()
+            self._subxid = subxid
+        if old_is_key or (old is None and operation == "U"):
+            operation = operation.lower()
+        self._changes.append((version, operation, new, old))
+        self._relations.add(version)
+        self._size += size
+
+    # -- everything else ---------------------------------------------------------------------------
+
+    def message(self, message: pgoutput.Message, subxid: int | None = None) -> None:
+        """Any message that is not a row change. `subxid` is set for those inside a stream."""
+        match message:
+            case pgoutput.Begin():
+                self._on_begin(message)
+            case pgoutput.Commit():
+                self._on_commit(message)
+            case pgoutput.Relation():
+                self._on_relation(message)
+            case pgoutput.Truncate():
+                for oid in message.relation_oids:
+                    change: pgoutput.Change = ("T", oid, None, None, False)
+                    if subxid is None:
+                        self.change(change, 64)
+                    else:
+                        self.streamed_change(subxid, change, 64)
+            case pgoutput.StreamStart():
+                self._on_stream_start(message)
+            case pgoutput.StreamStop():
+                self._seal_streamed()
+                self._streamed = None
+            case pgoutput.StreamCommit():
+                self._on_stream_commit(message)
+            case pgoutput.StreamAbort():
+                self._on_stream_abort(message)
+            case _:
+                pass
+
+    def _on_begin(self, begin: pgoutput.Begin) -> None:
+        self._begin = begin
+        self._index = FIRST_INDEX
+        self._skipped = begin.final_lsn < self._next_lsn
+
+    def _on_commit(self, commit: pgoutput.Commit) -> None:
+        if self._begin is None:
+            raise ProtocolError("a commit came without its begin")
+        if self._changes:
+            self._seal(commit.end_lsn)
+        if not self._skipped and self._index > FIRST_INDEX:
+            self._committed = (commit.commit_lsn, commit.end_lsn)
+            self._next_lsn = commit.end_lsn
+        self._begin = None
+        self._skipped = False
+
+    def _on_relation(self, message: pgoutput.Relation) -> None:
+        columns = tuple(
+            RelationColumn(column.name, column.type_oid, column.modifier, column.is_key)
+            for column in message.columns
+        )
+        relation = RelationVersion(
+            self._next_version,
+            message.oid,
+            message.schema,
+            message.name,
+            message.replica_identity,
+            columns,
+            self._ancestors(message.oid),
+        )
+        known = self._latest.get(message.oid)
+        if known is None or replace(known, id=relation.id) != relation:
+            self._writer.add_relation(relation)
+            self._latest[message.oid] = known = relation
+            self._next_version += 1
+        versions = self._versions if self._streamed is None else self._streamed.versions
+        versions[message.oid] = known.id
+
+    def _on_stream_start(self, start: pgoutput.StreamStart) -> None:
+        spool = self._spools.get(start.xid)
+        if spool is None or start.first_segment:
+            if spool is not None:
+                spool.close()
+            spool = self._spools[start.xid] = Spool(self._folder, start.xid)
+        self._streamed = spool
+        self._subxid = start.xid
+
+    def _on_stream_abort(self, abort: pgoutput.StreamAbort) -> None:
+        spool = self._spools.get(abort.xid)
+        if spool is None:
+            return
+        if abort.subxid == abort.xid:
+            del self._spools[abort.xid]
+            spool.close()
+        else:
+            spool.abort(abort.subxid)
+
+    def _on_stream_commit(self, commit: pgoutput.StreamCommit) -> None:
+        spool = self._spools.pop(commit.xid, None)
+        if spool is None:
+            raise ProtocolError(f"a stream commit came for the unknown transaction {commit.xid}")
+        self._versions.update(spool.versions)
+        if commit.commit_lsn >= self._next_lsn:
+            self._move(spool, commit)
+        spool.close()
+
+    def _move(self, spool: Spool, commit: pgoutput.StreamCommit) -> None:
+        """Copy a committed transaction from its spool into the log."""
+        self.flush()
+        index = FIRST_INDEX
+        held: SpooledBlock | None = None
+        for block in spool.blocks():
+            if held is not None:
+                index = self._add_spooled(held, commit, index, 0)
+            held = block
+        if held is not None:
+            self._add_spooled(held, commit, index, commit.end_lsn)
+            self._committed = (commit.commit_lsn, commit.end_lsn)
+            self._next_lsn = commit.end_lsn
+
+    def _add_spooled(
+        self, block: SpooledBlock, commit: pgoutput.StreamCommit, index: int, end_lsn: int
+    ) -> int:
+        self._stage(
+            commit.commit_lsn,
+            index,
+            commit.xid,
+            end_lsn,
+            commit.commit_time_us,
+            block.count,
+            block.relations,
+            block.body,
+        )
+        return index + INDEX_STEP * block.count
+
+    # -- blocks ------------------------------------------------------------------------------------
+
+    def _take_block(self) -> tuple[int, int, bytes]:
+        """Count, number of relations and body of what has been collected; starts afresh."""
+        relations = tuple(self._relations)
+        count = len(self._changes)
+        body = pack_body(count, relations, orjson.dumps(self._changes))
+        self._changes.clear()
+        self._relations.clear()
+        self._size = 0
+        return count, len(relations), body
+
+    def _seal(self, end_lsn: int) -> None:
+        begin = self._begin
+        if begin is None:
+            raise ProtocolError("a change came outside of a transaction")
+        count, relations, body = self._take_block()
+        self._stage(
+            begin.final_lsn,
+            self._index,
+            begin.xid,
+            end_lsn,
+            begin.commit_time_us,
+            count,
+            relations,
+            body,
+        )
+        self._index += INDEX_STEP * count
+
+    def _stage(
+        self,
+        commit_lsn: int,
+        index: int,
+        xid: int,
+        end_lsn: int,
+        commit_time: int,
+        count: int,
+        relations: int,
+        body: bytes,
+    ) -> None:
+        self._writer.add(commit_lsn, index, xid, end_lsn, commit_time, count, relations, body)
+        self._staged_bytes += len(body)
+        # Once the last block is staged, `flush` makes it durable together with the head.
+        if self._staged_bytes > SPILL_BYTES and not end_lsn:
+            self._writer.spill()
+            self._staged_bytes = 0
+            self._on_progress()
+
+    def _seal_streamed(self) -> None:
+        if self._changes and self._streamed is not None:
+            count, relations, body = self._take_block()
+            self._streamed.add(SpooledBlock(self._subxid, count, relations, body))

@@ -1,0 +1,132 @@
+"""A node's connections to Postgres: a few for look-ups, a pool for snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+import psycopg
+
+from engine.errors import PgtideError
+from shapes.snapshot_sql import COPY_OPTIONS
+
+log = logging.getLogger("node")
+
+# The text form of values, the same as on the replication connection. Parallel plans are off because
+# a snapshot's first line must come first.
+SNAPSHOT_SETTINGS = {
+    "application_name": "pgtide",
+    "bytea_output": "hex",
+    "datestyle": "ISO, DMY",
+    "timezone": "UTC",
+    "extra_float_digits": "1",
+    "intervalstyle": "iso_8601",
+    "standard_conforming_strings": "on",
+    "max_parallel_workers_per_gather": "0",
+}
+_ASYNCPG_PARAMETERS = frozenset(
+    """host port user password dbname database sslmode sslrootcert sslcert sslkey sslpassword
+    sslcrl passfile service target_session_attrs""".split()  # noqa: SIM905
+)
+_LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+)
+
+
+class DatabaseUnavailableError(PgtideError):
+    """Postgres cannot be reached right now. It is tried again with the next request."""
+
+    code = "database_unreachable"
+
+
+class Database:
+    """Connections are made when first needed and made again after they broke."""
+
+    def __init__(self, url: str, pool_size: int) -> None:
+        self._url = url
+        self._size = max(2, pool_size)
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._lookups: psycopg.AsyncConnection | None = None
+        self._lock = asyncio.Lock()
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            self._pool.terminate()
+        if self._lookups is not None:
+            await self._lookups.close()
+
+    @asynccontextmanager
+    async def lookups(self) -> AsyncIterator[psycopg.AsyncConnection]:
+        """The connection for catalog queries, to one user at a time.
+
+        Raises DatabaseUnavailableError.
+        """
+        async with self._lock:
+            if self._lookups is None or self._lookups.closed:
+                try:
+                    self._lookups = await psycopg.AsyncConnection.connect(
+                        self._url, autocommit=True, connect_timeout=10, application_name="pgtide"
+                    )
+                except psycopg.OperationalError as error:
+                    raise DatabaseUnavailableError("Database is unreachable") from error
+            try:
+                yield self._lookups
+            except psycopg.OperationalError as error:
+                if self._lookups.closed or self._lookups.broken:
+                    self._lookups = None
+                    raise DatabaseUnavailableError("Database is unreachable") from error
+                raise
+
+    async def copy(self, query: str, output: Callable[[bytes], Awaitable[None]]) -> None:
+        """COPY a query's rows to `output`, in pieces that end wherever they end.
+
+        Raises DatabaseUnavailableError, and asyncpg.PostgresError for what Postgres says about it.
+        """
+        try:
+            pool = await self._snapshot_pool()
+            async with pool.acquire() as connection:
+                await connection.copy_from_query(query, output=output, **COPY_OPTIONS)
+        except _LOST as error:
+            raise DatabaseUnavailableError("Database is unreachable") from error
+
+    async def nudge(self) -> None:
+        """Make Postgres flush its WAL and send all of it: commit a transaction that says nothing."""
+        async with self.lookups() as connection:
+            await connection.execute("select pg_logical_emit_message(true, 'pgtide', '')")
+
+    async def _snapshot_pool(self) -> asyncpg.Pool[asyncpg.Record]:
+        if self._pool is None:
+            self._pool = asyncpg.create_pool(
+                _asyncpg_url(self._url),
+                min_size=0,
+                max_size=self._size,
+                max_inactive_connection_lifetime=60.0,
+                statement_cache_size=0,
+                server_settings=SNAPSHOT_SETTINGS,
+                reset=_keep_as_is,
+                timeout=10,
+            )
+        await self._pool
+        return self._pool
+
+
+async def _keep_as_is(_: Any) -> None:
+    """Snapshot connections change no state, so nothing has to be reset between two uses."""
+
+
+def _asyncpg_url(url: str) -> str:
+    """Without the libpq parameters that asyncpg would take for server settings."""
+    parts = urlsplit(url)
+    known = [pair for pair in parse_qsl(parts.query) if pair[0] in _ASYNCPG_PARAMETERS]
+    return urlunsplit(parts._replace(query=urlencode(known)))

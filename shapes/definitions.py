@@ -1,0 +1,218 @@
+"""From request parameters to shapes, against the catalog."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import psycopg
+
+from engine.catalog import Column, Table, load_table
+from engine.errors import PgtideError
+from engine.publication import ensure_table_published
+from shapes.database import Database
+from shapes.identifiers import parse_columns, parse_table
+from shapes.shape import Projection, Shape, make_shape
+from shapes.where import Condition, WhereError, parse_where
+
+log = logging.getLogger("node")
+
+MAX_REMEMBERED = 200_000
+RECONCILE_SECONDS = 60.0
+PUBLISHED_SECONDS = 60.0
+
+
+class InvalidRequestError(PgtideError):
+    """The request cannot be served as it is; `errors` says what is wrong with which parameter."""
+
+    code = "invalid_request"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.errors = {field: [message]}
+
+
+class Definition(NamedTuple):
+    """The parameters that make up a shape, as they came. `params` are ordered by number."""
+
+    table: str
+    where: str | None = None
+    params: tuple[tuple[str, str], ...] = ()
+    columns: str | None = None
+    full_replica: bool = False
+    changes_only: bool = False
+
+
+class Definitions:
+    """Resolves definitions, and remembers tables and shapes while they stay as they are.
+
+    `on_altered` is called with a table's oid when the catalog shows that it changed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        publication: str,
+        *,
+        manual: bool,
+        on_altered: Callable[[int], None],
+    ) -> None:
+        self._database = database
+        self._publication = publication
+        self._manual = manual
+        self._on_altered = on_altered
+        self._shapes: dict[Definition, Shape] = {}
+        self._tables: dict[tuple[str, str], Table] = {}
+        self._projections: dict[tuple[int, tuple[str, ...] | None], Projection] = {}
+        self._published: dict[int, float] = {}
+
+    async def resolve(self, definition: Definition) -> Shape:
+        """The shape that a request means.
+
+        Raises InvalidRequestError, and DatabaseUnavailableError if the catalog cannot be asked.
+        """
+        shape = self._shapes.get(definition)
+        if shape is None:
+            shape = await self._resolve(definition)
+            if len(self._shapes) >= MAX_REMEMBERED:
+                self._shapes.pop(next(iter(self._shapes)))
+            self._shapes[definition] = shape
+        return shape
+
+    async def publish(self, table: Table) -> None:
+        """Make sure that changes of the table reach the log, whole. Raises DatabaseSetupError."""
+        if (
+            time.monotonic() - self._published.get(table.oid, -PUBLISHED_SECONDS)
+            < PUBLISHED_SECONDS
+        ):
+            return
+        async with self._database.lookups() as connection:
+            await ensure_table_published(connection, self._publication, table, manual=self._manual)
+        self._published[table.oid] = time.monotonic()
+
+    def forget(self, oid: int) -> None:
+        """The table is not what it was: look it up again."""
+        self._published.pop(oid, None)
+        self._tables = {key: table for key, table in self._tables.items() if table.oid != oid}
+        self._projections = {key: one for key, one in self._projections.items() if key[0] != oid}
+        self._shapes = {key: shape for key, shape in self._shapes.items() if shape.table.oid != oid}
+
+    async def run(self) -> None:
+        """Compare what is remembered with the catalog now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(RECONCILE_SECONDS)
+            for (schema, name), table in list(self._tables.items()):
+                try:
+                    async with self._database.lookups() as connection:
+                        current = await load_table(connection, schema, name)
+                except (PgtideError, psycopg.Error) as error:
+                    log.warning("cannot compare tables with the catalog: %s", error)
+                    break
+                if current != table:
+                    log.info("table %s.%s has been altered", schema, name)
+                    self.forget(table.oid)
+                    self._on_altered(table.oid)
+
+    async def _resolve(self, definition: Definition) -> Shape:
+        table = await self._table(definition.table)
+        projection = self._projection(table, definition.columns)
+        condition = _condition(definition, table)
+        return make_shape(
+            projection,
+            condition,
+            full_replica=definition.full_replica,
+            changes_only=definition.changes_only,
+        )
+
+    async def _table(self, text: str) -> Table:
+        try:
+            name = parse_table(text)
+        except ValueError as error:
+            raise InvalidRequestError("table", str(error)) from error
+        table = self._tables.get(name)
+        if table is None:
+            async with self._database.lookups() as connection:
+                table = await load_table(connection, *name)
+            if table is None:
+                schema, relation = name
+                raise InvalidRequestError(
+                    "table",
+                    f'Table "{schema}"."{relation}" does not exist. If the table name contains '
+                    "capitals or special characters you must quote it.",
+                )
+            self._tables[name] = table
+        return table
+
+    def _projection(self, table: Table, text: str | None) -> Projection:
+        names = None if text is None else tuple(_column_names(text))
+        key = (table.oid, names if names is None else tuple(sorted(names)))
+        projection = self._projections.get(key)
+        if projection is None or projection.table is not table:
+            columns = _selected(table, names)
+            projection = self._projections[key] = Projection(table, columns, names is not None)
+        return projection
+
+
+def _condition(definition: Definition, table: Table) -> Condition | None:
+    if definition.where is None:
+        return None
+    params = _numbered(definition.params)
+    try:
+        return parse_where(definition.where, params, table)
+    except WhereError as error:
+        raise InvalidRequestError("where", str(error)) from error
+
+
+def _numbered(params: tuple[tuple[str, str], ...]) -> dict[int, str]:
+    if not all(key.isascii() and key.isdigit() for key, _ in params):
+        raise InvalidRequestError("params", "Parameters can only use numbers as keys")
+    numbered = {int(key): value for key, value in params}
+    if sorted(numbered) != list(range(1, len(numbered) + 1)):
+        raise InvalidRequestError(
+            "params", "Parameters must be numbered sequentially, starting from 1"
+        )
+    return numbered
+
+
+def _column_names(text: str) -> list[str]:
+    try:
+        return parse_columns(text)
+    except ValueError as error:
+        raise InvalidRequestError("columns", str(error)) from error
+
+
+def _selected(table: Table, names: tuple[str, ...] | None) -> tuple[Column, ...]:
+    if names is None:
+        hidden = [column.name for column in table.columns if column.generated]
+        if hidden:
+            raise InvalidRequestError(
+                "columns",
+                f"The following columns are generated and cannot be included in the shape: "
+                f"{', '.join(hidden)}. You can exclude them from the shape by explicitly listing "
+                "which columns to fetch in the 'columns' query param",
+            )
+        return table.columns
+    known = {column.name: column for column in table.columns}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InvalidRequestError(
+            "columns", f"The following columns are not found on the table: {', '.join(unknown)}"
+        )
+    generated = [name for name in names if known[name].generated]
+    if generated:
+        raise InvalidRequestError(
+            "columns",
+            "The following columns are generated and cannot be included in the shape: "
+            f"{', '.join(generated)}",
+        )
+    keys = table.primary_key or table.columns
+    missing = [column.name for column in keys if column.name not in names]
+    if missing:
+        raise InvalidRequestError(
+            "columns",
+            f"The list of columns must include all primary key columns, missing: {', '.join(missing)}",
+        )
+    return tuple(column for column in table.columns if column.name in names)

@@ -1,0 +1,73 @@
+"""The ASGI application of a node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from shapes.http.responses import Receive, Scope, Send, common_headers, send_json
+
+if TYPE_CHECKING:
+    from shapes.http.shape_endpoint import ShapeEndpoint
+    from shapes.tail import Tail
+
+_SLASHES = re.compile(r"/{2,}")
+_OTHER_METHODS = b"GET, HEAD"
+
+
+class Application:
+    """Sends `/v1/shape` straight to its endpoint and everything else through Starlette's routing.
+
+    Paths are compared by their segments: empty ones do not count.
+    """
+
+    def __init__(
+        self, shape_endpoint: ShapeEndpoint, tail: Tail, routes: Sequence[BaseRoute] = ()
+    ) -> None:
+        self._shape_endpoint = shape_endpoint
+        self._tail = tail
+        self._rest = Starlette(
+            routes=[*routes, Route("/", _root)],
+            exception_handlers={404: _not_found, 405: _not_found},
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._rest(scope, receive, send)
+        path = scope["path"]
+        if path != "/v1/shape":
+            path = _SLASHES.sub("/", path).rstrip("/") or "/"
+        if path == "/v1/shape":
+            return await self._shape_endpoint(scope, receive, send)
+        if path == "/v1/health" and scope["method"] in ("GET", "HEAD"):
+            return await self._health(scope, send)
+        scope["path"] = path
+        return await self._rest(scope, receive, send)
+
+    async def _health(self, scope: Scope, send: Send) -> None:
+        headers = common_headers(scope, _OTHER_METHODS)
+        headers.append((b"cache-control", b"no-cache, no-store, must-revalidate"))
+        active = self._tail.active
+        status = {"status": "active" if active else "starting"}
+        await send_json(send, 200 if active else 202, headers, status)
+
+
+async def _root(request: Request) -> Response:
+    return Response(headers=_plain_headers(request))
+
+
+async def _not_found(request: Request, _: Exception) -> Response:
+    return PlainTextResponse("Not found", status_code=404, headers=_plain_headers(request))
+
+
+def _plain_headers(request: Request) -> dict[str, str]:
+    headers = common_headers(request.scope, _OTHER_METHODS)
+    return {name.decode(): value.decode("latin-1") for name, value in headers} | {
+        "cache-control": "max-age=0, private, must-revalidate"
+    }

@@ -1,0 +1,105 @@
+"""Reading a shape request. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from shapes.definitions import Definition, InvalidRequestError
+from shapes.wire import LogOffset, RequestOffset, Special, parse_offset
+
+SECRET_PARAMETERS = ("secret", "api_secret")
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeRequest:
+    """A valid request for a shape's log. `handle` is None for the offsets -1 and `now`."""
+
+    definition: Definition
+    offset: RequestOffset
+    handle: str | None
+    live: bool
+    sse: bool
+    cursor: str
+
+
+def query_parameters(query: bytes) -> dict[str, str]:
+    """The query string as a mapping; of a repeated name the last value counts.
+
+    Blank values count as absent, except for flags, whose presence is what matters, and for the
+    values of `where`, where an empty text is one.
+    """
+    pairs = parse_qsl(query.decode("utf-8", "replace"), keep_blank_values=True)
+    return {
+        name: value
+        for name, value in pairs
+        if value.strip() or name in _FLAGS or name.startswith("params[")
+    }
+
+
+_FLAGS = frozenset(("live", "live_sse", "experimental_live_sse"))
+_REPLICA = {"default": False, "full": True}
+_LOG = {"full": False, "changes_only": True}
+
+
+def read_request(parameters: dict[str, str]) -> ShapeRequest:
+    """Check a request's parameters, in the order in which Electric does.
+
+    Raises InvalidRequestError. What needs the catalog is checked later, by `Definitions`.
+    """
+    full_replica = _choice(parameters, "replica", _REPLICA)
+    changes_only = _choice(parameters, "log", _LOG)
+    text = parameters.get("offset")
+    if text is None:
+        raise InvalidRequestError("offset", "can't be blank")
+    offset = parse_offset(text.strip())
+    if offset is None:
+        raise InvalidRequestError("offset", "has invalid format")
+    handle = parameters.get("handle") if isinstance(offset, LogOffset) else None
+    if handle is None and isinstance(offset, LogOffset):
+        raise InvalidRequestError("handle", "can't be blank when offset != -1")
+    live = _flag(parameters, "live")
+    if live and isinstance(offset, Special):
+        limit = "offset is 'now'" if offset is Special.NOW else "offset == -1"
+        raise InvalidRequestError("live", f"can't be true when {limit}")
+    name = "live_sse" if "live_sse" in parameters else "experimental_live_sse"
+    sse = _flag(parameters, name)
+    if sse and not live:
+        raise InvalidRequestError("live_sse", "can't be true unless live is also true")
+    table = parameters.get("table")
+    if table is None:
+        raise InvalidRequestError("table", "can't be blank")
+    definition = Definition(
+        table,
+        parameters.get("where"),
+        _params(parameters),
+        parameters.get("columns"),
+        full_replica,
+        changes_only,
+    )
+    return ShapeRequest(definition, offset, handle, live, sse, parameters.get("cursor", ""))
+
+
+def _choice(parameters: dict[str, str], name: str, choices: dict[str, bool]) -> bool:
+    value = parameters.get(name)
+    if value is None:
+        return False
+    if value not in choices:
+        raise InvalidRequestError(name, "is invalid")
+    return choices[value]
+
+
+def _flag(parameters: dict[str, str], name: str) -> bool:
+    value = parameters.get(name)
+    return value is not None and value != "false"
+
+
+def _params(parameters: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    if "params" in parameters:
+        raise InvalidRequestError("params", "is invalid")
+    found = [
+        (name[7:-1], value)
+        for name, value in parameters.items()
+        if name.startswith("params[") and name.endswith("]")
+    ]
+    return tuple(sorted(found))

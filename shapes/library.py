@@ -1,0 +1,250 @@
+"""What a node has to give: shapes' snapshots and feeds, found by handle and offset."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from engine.errors import PgtideError
+from engine.lsn import Offset
+from shapes.activation import OutOfLogError
+from shapes.definitions import Definition, Definitions
+from shapes.feed import Feed, RotatedError
+from shapes.feeds import Feeds, Reading
+from shapes.shape import Handle, Shape, new_generation
+from shapes.snapshot import SnapshotError, Snapshots
+from shapes.snapshot_store import SnapshotRecord, SnapshotStore
+from shapes.tail import Tail
+from shapes.wire import INFINITE, LogOffset
+
+log = logging.getLogger("node")
+
+SNAPSHOT_IDLE_SECONDS = 6 * 3600.0
+
+MESSAGE_BYTES = 300
+"""About what one change costs a reader."""
+
+CHEAP_REPLAY_BYTES = 64 << 10
+"""Changes since a snapshot that are not worth a new one, however small the snapshot is."""
+
+OUT_OF_BOUNDS_SHARE = 0.5
+"""An offset ahead of the log is waited for this part of the long-poll timeout."""
+
+
+class MustRefetchError(PgtideError):
+    """The client's handle or offset is no longer good: it has to start over, with `handle` if given."""
+
+    code = "must_refetch"
+
+    def __init__(self, handle: Handle | None) -> None:
+        super().__init__("the shape has to be fetched anew")
+        self.handle = handle
+
+
+class OutOfBoundsError(PgtideError):
+    """The offset is ahead of everything that has been replicated."""
+
+    code = "offset_out_of_bounds"
+
+
+class Chunk(NamedTuple):
+    """A finished part of a snapshot; `body` is a JSON array or the file that holds it."""
+
+    offset: LogOffset
+    body: bytes | Path
+
+
+class Place(NamedTuple):
+    """Where in the log a client goes on. `stitch` are messages to deliver before that."""
+
+    feed: Feed
+    position: Offset
+    stitch: list[bytes]
+
+
+class Library:
+    """Answers by shape, handle and offset. Raises MustRefetchError where a client must start over."""
+
+    def __init__(
+        self,
+        tail: Tail,
+        feeds: Feeds,
+        store: SnapshotStore,
+        snapshots: Snapshots,
+        definitions: Definitions,
+        *,
+        retention_bytes: int,
+        long_poll_timeout: float,
+    ) -> None:
+        self._tail = tail
+        self._feeds = feeds
+        self._store = store
+        self._snapshots = snapshots
+        self._definitions = definitions
+        self._retention_bytes = retention_bytes
+        self._ahead_seconds = long_poll_timeout * OUT_OF_BOUNDS_SHARE
+
+    # -- handles -----------------------------------------------------------------------------------
+
+    async def current(self, shape: Shape) -> Handle:
+        """The handle that new readers of a shape get; its snapshot is being taken or is done."""
+        record, claimed = self._store.claim(
+            shape.hash, self._tail.epoch, lambda record: self._worthwhile(shape, record)
+        )
+        if claimed:
+            self._snapshots.start(shape, record, lambda: self._definitions.publish(shape.table))
+        return Handle(shape.hash, record.generation)
+
+    async def known(self, shape: Shape) -> Handle:
+        """A handle for a reader who wants no history; takes no snapshot."""
+        await self._definitions.publish(shape.table)
+        return Handle(shape.hash, new_generation(self._tail.epoch))
+
+    def good(self, handle: Handle, shape: Shape) -> bool:
+        """Whether a handle can be served: of this shape, of this epoch of the log, not ended since."""
+        return (
+            handle.hash == shape.hash
+            and handle.generation > self._tail.epoch
+            and not self._store.retired(handle)
+        )
+
+    async def redirect(self, definition: Definition) -> Handle | None:
+        """Where a client goes whose shape has ended; None if that cannot be told now."""
+        try:
+            return await self.current(await self._definitions.resolve(definition))
+        except PgtideError:
+            return None
+
+    # -- snapshots ---------------------------------------------------------------------------------
+
+    async def first_chunk(self, handle: Handle) -> Chunk:
+        """The beginning of a snapshot, as soon as it is there. Raises SnapshotError."""
+        record = await self._record(handle, lambda record: bool(record.chunks))
+        return self._chunk(handle, record, 0)
+
+    async def next_chunk(self, handle: Handle, offset: LogOffset) -> Chunk | None:
+        """The chunk after a snapshot offset; None if that was the last. Raises SnapshotError."""
+        number = offset.index + 1
+        if offset.index == INFINITE:
+            return None
+
+        def ready(record: SnapshotRecord) -> bool:
+            return len(record.chunks) > number or record.state != "running"
+
+        record = await self._record(handle, ready)
+        return self._chunk(handle, record, number) if len(record.chunks) > number else None
+
+    async def _record(
+        self, handle: Handle, ready: Callable[[SnapshotRecord], bool]
+    ) -> SnapshotRecord:
+        record = await self._snapshots.wait(handle, ready)
+        if record is None:
+            raise MustRefetchError(None)
+        if record.state == "failed":
+            raise SnapshotError(record.error)
+        return record
+
+    def _chunk(self, handle: Handle, record: SnapshotRecord, number: int) -> Chunk:
+        body = self._store.read_chunk(handle, number)
+        if body is None:
+            raise MustRefetchError(None)
+        return Chunk(LogOffset(0, number), body)
+
+    # -- the log -----------------------------------------------------------------------------------
+
+    async def place(self, shape: Shape, handle: Handle, offset: LogOffset) -> Place:
+        """Where a reader goes on after `offset`.
+
+        Raises MustRefetchError, OutOfBoundsError and SnapshotError.
+        """
+        position: Offset = offset
+        stitch: list[bytes] = []
+        if offset.in_snapshot:
+            record = await self._record(handle, lambda record: record.state == "done")
+            position = Offset(record.lsn, 0)
+            stitch = [message.encode() for message in record.stitch]
+        if not await self._tail.reached(position.lsn, self._ahead_seconds):
+            raise OutOfBoundsError("out of bounds for this shape")
+        try:
+            return Place(await self._feeds.open(shape, position), position, stitch)
+        except (OutOfLogError, RotatedError) as error:
+            self._noticed(shape, error)
+            raise MustRefetchError(None) from error
+
+    async def read(self, place: Place, most: int) -> Reading:
+        """What comes after a place, stitch included. Raises MustRefetchError."""
+        try:
+            reading = await self._feeds.read(place.feed, place.position, most)
+        except (OutOfLogError, RotatedError) as error:
+            self._noticed(place.feed.shape, error)
+            raise MustRefetchError(None) from error
+        if place.stitch:
+            return reading._replace(messages=[*place.stitch, *reading.messages])
+        return reading
+
+    def _noticed(self, shape: Shape, error: PgtideError) -> None:
+        """A reader came upon the end of its shape on the way through the log."""
+        if isinstance(error, RotatedError) and error.lsn is not None:
+            self._store.retire(shape.hash, error.lsn)
+            self._definitions.forget(shape.table.oid)
+
+    def renewed(self, position: Offset) -> Offset:
+        """The offset to give to a reader who waited in vain.
+
+        One that the log may soon not reach back to is replaced by a newer one, which is the same for
+        all readers for a long time, so that equal requests stay equal.
+        """
+        end = self._tail.processed.lsn
+        window = end - self._tail.horizon.lsn
+        if position.lsn >= end - window // 4:
+            return position
+        stride = 1 << max(window.bit_length() - 4, 3)
+        return max(position, Offset(end // stride * stride, 0))
+
+    # -- upkeep ------------------------------------------------------------------------------------
+
+    def end(self, feed: Feed, lsn: int) -> None:
+        """The log shows that a shape has ended (truncate, altered table)."""
+        log.info("shape %s of %s.%s has ended", feed.shape.hash, *_name(feed.shape))
+        self._store.retire(feed.shape.hash, lsn)
+        self._definitions.forget(feed.shape.table.oid)
+        self._feeds.drop(feed)
+
+    def end_table(self, oid: int) -> None:
+        """The catalog shows that a table was altered without a change of its rows."""
+        for subscriber in self._tail.routing.subscribers():
+            if isinstance(subscriber, Feed) and subscriber.shape.table.oid == oid:
+                self.end(subscriber, self._tail.processed.lsn)
+
+    async def delete(self, shape: Shape) -> bool:
+        """Drop a shape on request; False if nobody has ever read it."""
+        feed = self._feeds.get(shape)
+        self._store.retire(shape.hash)
+        if feed is not None:
+            self._feeds.drop(feed)
+        return feed is not None
+
+    def sweep(self, idle_seconds: float) -> None:
+        """Forget what nobody has used for long."""
+        self._feeds.forget_idle(idle_seconds)
+        self._store.sweep(time.time() - SNAPSHOT_IDLE_SECONDS)
+
+    def _worthwhile(self, shape: Shape, record: SnapshotRecord) -> bool:
+        """Whether a new reader is better served with this snapshot than with a new one."""
+        if record.state != "done":
+            return True
+        tail = self._tail
+        window = tail.processed.lsn - tail.horizon.lsn
+        if record.lsn < tail.horizon.lsn + min(window // 2, self._retention_bytes // 4):
+            # The log will soon not reach back to it; in a young log that matters to nobody.
+            return record.lsn >= tail.horizon.lsn and window < self._retention_bytes // 4
+        feed = self._feeds.get(shape)
+        replayed = 0 if feed is None else feed.count_after(Offset(record.lsn, 0)) * MESSAGE_BYTES
+        return replayed <= max(2 * sum(record.chunks), CHEAP_REPLAY_BYTES)
+
+
+def _name(shape: Shape) -> tuple[str, str]:
+    return shape.table.schema, shape.table.name

@@ -1,0 +1,169 @@
+"""A node: one HTTP process that follows the log and serves shapes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+
+import uvicorn
+from starlette.routing import BaseRoute
+
+from engine import listener
+from engine.errors import SettingsError
+from engine.lifeline import hold_lifeline
+from engine.log.reader import LogMissingError, LogReader
+from engine.logs import configure
+from engine.settings import Settings
+from shapes.activation import Activation
+from shapes.database import Database
+from shapes.definitions import Definitions
+from shapes.feeds import Feeds
+from shapes.http.application import Application
+from shapes.http.front import Front
+from shapes.http.shape_endpoint import ShapeEndpoint
+from shapes.library import Library
+from shapes.snapshot import Snapshots
+from shapes.snapshot_store import SnapshotStore
+from shapes.tail import Tail
+
+log = logging.getLogger("node")
+
+SWEEP_SECONDS = 15.0
+
+
+class Node:
+    """Everything that a node consists of, put together."""
+
+    def __init__(self, settings: Settings, log_reader: LogReader) -> None:
+        if settings.database_url is None:
+            raise SettingsError("no database to follow: set DATABASE_URL or --database-url")
+        self._settings = settings
+        queries = settings.pooled_database_url or settings.database_url
+        self._database = Database(queries, settings.db_pool_size // settings.nodes)
+        self._store = SnapshotStore(settings.snapshot_dir)
+        self.tail = Tail(
+            settings.log_dir,
+            log_reader,
+            on_ended=lambda feed, lsn: self.library.end(feed, lsn),
+            on_epoch=lambda: self._feeds.forget_all(),
+        )
+        self._activation = Activation(self.tail)
+        self._feeds = Feeds(self.tail, self._activation)
+        self._snapshots = Snapshots(self._store, self._database, self.tail, settings.chunk_bytes)
+        self._definitions = Definitions(
+            self._database,
+            settings.publication,
+            manual=settings.manual_table_publishing,
+            on_altered=lambda oid: self.library.end_table(oid),
+        )
+        self.library = Library(
+            self.tail,
+            self._feeds,
+            self._store,
+            self._snapshots,
+            self._definitions,
+            retention_bytes=settings.retention_bytes,
+            long_poll_timeout=settings.long_poll_timeout,
+        )
+        endpoint = ShapeEndpoint(settings, self.tail, self.library, self._definitions)
+        self.application = Application(endpoint, self.tail, _demo_routes(settings))
+
+    async def run(self) -> None:
+        """Everything that goes on beside requests, until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.tail.run())
+                tasks.create_task(self._activation.run())
+                tasks.create_task(self._definitions.run())
+                tasks.create_task(self._sweep())
+        finally:
+            await self._snapshots.close()
+            await self._database.close()
+            self._store.close()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self.library.sweep(self._settings.shape_idle_timeout)
+
+
+def _demo_routes(settings: Settings) -> list[BaseRoute]:
+    if not settings.demo:
+        return []
+    from demo.site import demo_routes
+
+    return demo_routes()
+
+
+async def serve(settings: Settings, bound: socket.socket) -> None:
+    """Serve on a bound socket until SIGTERM or SIGINT."""
+    front = Front()
+    config = uvicorn.Config(
+        front,
+        http="httptools",
+        loop="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=2048,
+        timeout_keep_alive=int(settings.tcp_read_timeout) + 5,
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(config)
+    background = asyncio.create_task(_run(settings, front))
+    background.add_done_callback(lambda task: _stop(server, task))
+    await server.serve(sockets=[bound])
+    background.cancel()
+    await asyncio.wait([background])
+    if not background.cancelled() and (error := background.exception()):
+        raise error
+
+
+async def _run(settings: Settings, front: Front) -> None:
+    node = Node(settings, await _open_log(settings))
+    front.open(node.application)
+    log.info("serving")
+    await node.run()
+
+
+def _stop(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+    """A node whose follower has failed must not go on answering: it starts over."""
+    if not task.cancelled() and task.exception() is not None:
+        server.should_exit = True
+
+
+async def _open_log(settings: Settings) -> LogReader:
+    """Wait for the engine to make the log."""
+    said = False
+    while True:
+        try:
+            reader = LogReader(settings.log_dir)
+            reader.state()
+            return reader
+        except LogMissingError as error:
+            if not said:
+                log.info("waiting for the log: %s", error)
+                said = True
+            await asyncio.sleep(0.05)
+
+
+def main() -> None:
+    """Run a node with the settings of the environment."""
+    import uvloop
+
+    settings = Settings.from_environ(os.environ)
+    configure("node", settings.log_level)
+    hold_lifeline()
+    descriptor = os.environ.get(listener.VARIABLE)
+    if descriptor is None:
+        raise SystemExit("a node is started by `pgtide serve`, which hands it the listening socket")
+    bound = socket.socket(fileno=int(descriptor))
+    uvloop.run(serve(settings, bound))
+
+
+if __name__ == "__main__":
+    main()

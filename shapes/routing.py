@@ -1,0 +1,280 @@
+"""From blocks of the log to the feeds that they concern."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from engine.log.layout import INDEX_STEP, Block, RelationVersion, Row
+from engine.log.reader import LogReader
+from engine.lsn import Offset
+from shapes.encoder import DELETE, INSERT, REKEY, UPDATE, Encoder, Entry
+from shapes.router import Router
+from shapes.shape import Projection, Shape
+
+
+class Subscriber(Protocol):
+    """Somebody who wants the changes of a shape. `record` is called in log order; it must not block."""
+
+    @property
+    def shape(self) -> Shape: ...
+
+    def record(self, entry: Entry) -> None: ...
+
+
+class Encoders:
+    """Encoders by projection, relation version and replica mode, made when first needed."""
+
+    def __init__(self, log: LogReader) -> None:
+        self._log = log
+        self._versions: dict[int, RelationVersion] = {}
+        self._encoders: dict[tuple[Projection, int, bool], Encoder] = {}
+
+    def version(self, number: int) -> RelationVersion:
+        version = self._versions.get(number)
+        if version is None:
+            version = self._versions[number] = self._log.relation(number)
+        return version
+
+    def encoder(self, shape: Shape, version: int) -> Encoder:
+        key = (shape.projection, version, shape.full_replica)
+        encoder = self._encoders.get(key)
+        if encoder is None:
+            encoder = self._encoders[key] = Encoder(
+                shape.projection, self.version(version), full_replica=shape.full_replica
+            )
+        return encoder
+
+    def encode(self, shape: Shape, entries: list[Entry], next_lsn: int = 0) -> list[bytes]:
+        """Messages of entries; `next_lsn` is the commit LSN of the entry that follows them, if any."""
+        messages: list[bytes] = []
+        final = len(entries) - 1
+        for position, entry in enumerate(entries):
+            following = next_lsn if position == final else entries[position + 1].lsn
+            messages += self.encoder(shape, entry.version).encode(
+                entry, last=following != entry.lsn
+            )
+        return messages
+
+    def clear(self) -> None:
+        """Forget everything: relation versions mean something else in another epoch of the log."""
+        self._versions.clear()
+        self._encoders.clear()
+
+
+class _TableRoutes:
+    """The subscribers of one table and their routers, one per column layout that the log has shown.
+
+    The partitions of a table have versions of their own but most often the same layout.
+    """
+
+    def __init__(self) -> None:
+        self.subscribers: dict[Subscriber, None] = {}
+        self.routers: dict[tuple[str, ...], Router[Subscriber]] = {}
+
+
+class Routing:
+    """A set of subscribers, and which of them a block concerns."""
+
+    def __init__(self, encoders: Encoders) -> None:
+        self._encoders = encoders
+        self._tables: dict[int, _TableRoutes] = {}
+        self._by_version: dict[int, list[tuple[_TableRoutes, Router[Subscriber]]]] = {}
+        self.touched: set[Subscriber] = set()
+        """Subscribers that have recorded something since somebody last cleared this."""
+        self.ended: list[tuple[Subscriber, int]] = []
+        """Subscribers whose shape has ended, with the commit LSN of what ended it."""
+
+    def __len__(self) -> int:
+        return sum(len(routes.subscribers) for routes in self._tables.values())
+
+    def subscribers(self) -> Iterable[Subscriber]:
+        """All of them. A snapshot: adding and removing while iterating is fine."""
+        return [one for routes in self._tables.values() for one in routes.subscribers]
+
+    def add(self, subscriber: Subscriber) -> None:
+        shape = subscriber.shape
+        routes = self._tables.get(shape.table.oid)
+        if routes is None:
+            routes = self._tables[shape.table.oid] = _TableRoutes()
+            # Versions seen before this table had a subscriber have no router for it.
+            self._by_version.clear()
+        routes.subscribers[subscriber] = None
+        for layout, router in routes.routers.items():
+            if shape.condition is None or shape.condition.columns <= set(layout):
+                router.add(subscriber, shape.condition)
+
+    def remove(self, subscriber: Subscriber) -> None:
+        routes = self._tables.get(subscriber.shape.table.oid)
+        if routes is None or subscriber not in routes.subscribers:
+            return
+        del routes.subscribers[subscriber]
+        for router in routes.routers.values():
+            router.remove(subscriber)
+        if not routes.subscribers:
+            del self._tables[subscriber.shape.table.oid]
+            self._by_version.clear()
+
+    def apply(self, block: Block, after: Offset) -> None:
+        """Let every subscriber record its changes of `block`, as far as they come after `after`."""
+        routed = False
+        for version in block.relations:
+            routes = self._by_version.get(version)
+            if routes is None:
+                routes = self._resolve(version, block.commit_lsn)
+            routed = routed or bool(routes)
+        if not routed:
+            return
+        index = block.index - INDEX_STEP
+        skip = after.index if after.lsn == block.commit_lsn else 0
+        for version, operation, new, old in block.changes():
+            index += INDEX_STEP
+            if index <= skip:
+                continue
+            for routes, router in self._by_version[version]:
+                if operation == "U":
+                    self._update(router, block, index, version, new, old)
+                elif operation == "I":
+                    self._insert(router, block, index, version, new)
+                elif operation == "D":
+                    self._delete(router, block, index, version, old)
+                elif operation == "T":
+                    self.ended += [(one, block.commit_lsn) for one in routes.subscribers]
+                else:
+                    self._incomplete(routes, router, block, index, version, new, old)
+
+    # -- one change --------------------------------------------------------------------------------
+
+    def _insert(
+        self, router: Router[Subscriber], block: Block, index: int, version: int, new: Row | None
+    ) -> None:
+        for subscriber, _, _ in router.route(None, new):
+            self._record(subscriber, block, index, INSERT, version, new, None)
+
+    def _delete(
+        self, router: Router[Subscriber], block: Block, index: int, version: int, old: Row | None
+    ) -> None:
+        for subscriber, _, _ in router.route(old, None):
+            self._record(subscriber, block, index, DELETE, version, None, old)
+
+    def _update(
+        self,
+        router: Router[Subscriber],
+        block: Block,
+        index: int,
+        version: int,
+        new: Row | None,
+        old: Row | None,
+    ) -> None:
+        assert new is not None
+        assert old is not None
+        for subscriber, old_in, new_in in router.route(old, new):
+            if not old_in:
+                kind = INSERT
+            elif not new_in:
+                kind = DELETE
+            else:
+                encoder = self._encoders.encoder(subscriber.shape, version)
+                kind = encoder.kind_of_update(old, new)
+                if not kind:
+                    continue
+            self._record(subscriber, block, index, kind, version, new, old)
+
+    def _incomplete(
+        self,
+        routes: _TableRoutes,
+        router: Router[Subscriber],
+        block: Block,
+        index: int,
+        version: int,
+        new: Row | None,
+        old: Row | None,
+    ) -> None:
+        """A change without the old row (replica identity is not FULL): nobody knows who had it.
+
+        Whoever has the new row gets all of it; all others of the table get a delete of the key, which
+        means nothing to a client that does not hold the row.
+        """
+        having = set[Subscriber]()
+        if new is not None:
+            having = {subscriber for subscriber, _, _ in router.route(None, new)}
+        for subscriber in routes.subscribers:
+            if subscriber not in having:
+                self._record(subscriber, block, index, DELETE, version, new, old)
+            elif old is not None:
+                self._record(subscriber, block, index, REKEY, version, new, old)
+            else:
+                kind = UPDATE if subscriber.shape.condition is None else INSERT
+                self._record(subscriber, block, index, kind, version, new, None)
+
+    def _record(
+        self,
+        subscriber: Subscriber,
+        block: Block,
+        index: int,
+        kind: int,
+        version: int,
+        new: Row | None,
+        old: Row | None,
+    ) -> None:
+        subscriber.record(Entry(block.commit_lsn, index, kind, version, block.xid, new, old))
+        self.touched.add(subscriber)
+
+    # -- relation versions -------------------------------------------------------------------------
+
+    def _resolve(
+        self, number: int, commit_lsn: int
+    ) -> list[tuple[_TableRoutes, Router[Subscriber]]]:
+        """Find the routers for a relation version; shapes that it does not fit have ended."""
+        version = self._encoders.version(number)
+        self._end_namesakes(version, commit_lsn)
+        found: list[tuple[_TableRoutes, Router[Subscriber]]] = []
+        for oid in (version.oid, *(ancestor[0] for ancestor in version.ancestors)):
+            routes = self._tables.get(oid)
+            if routes is not None:
+                self.ended += [
+                    (subscriber, commit_lsn)
+                    for subscriber in routes.subscribers
+                    if not fits(subscriber.shape, version)
+                ]
+                found.append((routes, self._router(routes, version)))
+        self._by_version[number] = found
+        return found
+
+    def _router(self, routes: _TableRoutes, version: RelationVersion) -> Router[Subscriber]:
+        layout = tuple(column.name for column in version.columns)
+        router = routes.routers.get(layout)
+        if router is None:
+            table = next(iter(routes.subscribers)).shape.table
+            router = Router[Subscriber](
+                version.positions, {column.name: column for column in table.columns}
+            )
+            for subscriber in routes.subscribers:
+                condition = subscriber.shape.condition
+                if condition is None or condition.columns <= set(layout):
+                    router.add(subscriber, condition)
+            routes.routers[layout] = router
+        return router
+
+    def _end_namesakes(self, version: RelationVersion, commit_lsn: int) -> None:
+        """Shapes of a table that this relation has replaced under the same name."""
+        for oid, routes in self._tables.items():
+            table = next(iter(routes.subscribers)).shape.table
+            if oid != version.oid and (table.schema, table.name) == (version.schema, version.name):
+                self.ended += [(one, commit_lsn) for one in routes.subscribers]
+
+
+def fits(shape: Shape, version: RelationVersion) -> bool:
+    """Whether a shape can go on with this version of its relation (or of a partition of it)."""
+    table = shape.table
+    if version.oid == table.oid and (version.schema, version.name) != (table.schema, table.name):
+        return False
+    there = {column.name: (column.type_oid, column.modifier) for column in version.columns}
+    for column in shape.projection.columns:
+        if not column.generated and there.get(column.name) != (column.type_oid, column.modifier):
+            return False
+    if shape.condition is not None and not shape.condition.columns <= there.keys():
+        return False
+    if shape.projection.explicit:
+        return True
+    return there.keys() <= {column.name for column in table.columns}

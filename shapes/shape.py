@@ -1,0 +1,158 @@
+"""What a client may follow: table, filter, columns, modes. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import orjson
+
+from engine.catalog import Column, Table
+from shapes.where import Condition
+
+
+class Handle(NamedTuple):
+    """Names one snapshot of one shape. `generation` is its time of birth in microseconds."""
+
+    hash: int
+    generation: int
+
+    def __str__(self) -> str:
+        return f"{self.hash}-{self.generation}"
+
+    @classmethod
+    def parse(cls, text: str) -> Handle | None:
+        """Read a handle; None if this is none of ours."""
+        first, _, second = text.partition("-")
+        if not (first.isascii() and first.isdigit() and second.isascii() and second.isdigit()):
+            return None
+        return cls(int(first), int(second)) if len(text) <= 40 else None
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """A table and the columns of it that a shape delivers, shared by all shapes that agree on them."""
+
+    table: Table
+    columns: tuple[Column, ...]
+    explicit: bool
+
+    @cached_property
+    def schema_header(self) -> bytes:
+        """The `electric-schema` header: an object with an entry per column."""
+        schema = {column.name: _describe(column) for column in self.columns}
+        return _escape(orjson.dumps(schema).decode())
+
+    @cached_property
+    def key_columns(self) -> tuple[Column, ...]:
+        """The columns that make up a row's key: the primary key, or all if there is none."""
+        return self.table.primary_key or self.table.columns
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """A shape in canonical form. Two requests mean the same shape if and only if `hash` agrees."""
+
+    projection: Projection
+    condition: Condition | None
+    full_replica: bool
+    changes_only: bool
+    hash: int
+
+    @property
+    def table(self) -> Table:
+        return self.projection.table
+
+
+def make_shape(
+    projection: Projection,
+    condition: Condition | None,
+    *,
+    full_replica: bool = False,
+    changes_only: bool = False,
+) -> Shape:
+    """Build a shape and compute its identity."""
+    table = projection.table
+    definition = (
+        table.oid,
+        table.schema,
+        table.name,
+        [column.name for column in table.primary_key],
+        [(column.name, column.type_oid, column.modifier) for column in projection.columns],
+        projection.explicit,
+        None if condition is None else condition.sql,
+        full_replica,
+        changes_only,
+    )
+    digest = hashlib.blake2b(orjson.dumps(definition), digest_size=8).digest()
+    return Shape(projection, condition, full_replica, changes_only, int.from_bytes(digest, "big"))
+
+
+def new_generation(after: int = 0) -> int:
+    """A generation that has not been used: now, and later than `after`."""
+    return max(time.time_ns() // 1000, after + 1)
+
+
+def _escape(text: str) -> bytes:
+    """Everything beyond ASCII as JSON escapes: header values are not read as UTF-8."""
+    units = text.encode("utf-16-be", "surrogatepass")
+    codes = [int.from_bytes(units[i : i + 2], "big") for i in range(0, len(units), 2)]
+    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes).encode()
+
+
+_TIME_TYPES = frozenset(("time", "timetz", "timestamp", "timestamptz"))
+_INTERVAL_FIELDS = {
+    "YEAR": 1 << 2,
+    "MONTH": 1 << 1,
+    "DAY": 1 << 3,
+    "HOUR": 1 << 10,
+    "MINUTE": 1 << 11,
+    "SECOND": 1 << 12,
+}
+
+
+def _describe(column: Column) -> dict[str, Any]:
+    entry: dict[str, Any] = {"type": column.type}
+    if column.dims:
+        entry["dims"] = column.dims
+    if column.key_index is not None:
+        entry["pk_index"] = column.key_index
+    if column.not_null:
+        entry["not_null"] = True
+    if column.modifier > -1:
+        entry.update(_describe_modifier(column.type, column.modifier))
+    return entry
+
+
+def _describe_modifier(name: str, modifier: int) -> dict[str, Any]:
+    """A type modifier in words, as `format_type` reads it (src/backend/utils/adt/*typmodout)."""
+    if name == "varchar":
+        return {"max_length": modifier - 4}
+    if name == "bpchar":
+        return {"length": modifier - 4}
+    if name in ("bit", "varbit"):
+        return {"length": modifier}
+    if name == "numeric":
+        packed = modifier - 4
+        scale = (packed & 0x7FF) ^ 1024
+        return {"precision": (packed >> 16) & 0xFFFF, "scale": scale - 1024}
+    if name in _TIME_TYPES:
+        return {"precision": modifier} if modifier > 0 else {}
+    if name == "interval":
+        return _describe_interval(modifier)
+    return {"type_mod": modifier}
+
+
+def _describe_interval(modifier: int) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    precision = modifier & 0xFFFF
+    mask = (modifier >> 16) & 0x7FFF
+    if mask != 0x7FFF:
+        names = [name for name, bit in _INTERVAL_FIELDS.items() if mask & bit]
+        entry["fields"] = names[0] if len(names) == 1 else f"{names[0]} TO {names[-1]}"
+    if precision != 0xFFFF:
+        entry["precision"] = precision
+    return entry

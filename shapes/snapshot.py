@@ -1,0 +1,257 @@
+"""Taking snapshots and stitching them to the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import asyncpg
+
+from engine.errors import DatabaseSetupError, PgtideError
+from engine.lsn import Offset, parse_lsn
+from shapes.activation import collect
+from shapes.database import Database, DatabaseUnavailableError
+from shapes.encoder import Entry
+from shapes.shape import Handle, Shape
+from shapes.snapshot_sql import snapshot_query
+from shapes.snapshot_store import SnapshotRecord, SnapshotStore
+from shapes.tail import Tail
+from shapes.wire import snapshot_end
+
+log = logging.getLogger("node")
+
+NUDGE_SECONDS = 0.02
+"""How long to wait for the log to reach a snapshot before Postgres is asked to flush its WAL."""
+
+REACH_SECONDS = 30.0
+POLL_SECONDS = 0.01
+
+FIRST_DATA_SECONDS = 30.0
+
+
+class SnapshotError(PgtideError):
+    """The snapshot could not be taken; the message may be shown to clients."""
+
+    code = "snapshot_failed"
+
+
+class Visibility(NamedTuple):
+    """What a snapshot sees: `pg_current_snapshot()`, and a WAL position after all of that."""
+
+    xmin: int
+    xmax: int
+    xip: frozenset[int]
+    lsn: int
+
+    @classmethod
+    def parse(cls, line: str) -> Visibility:
+        """Read `xmin:xmax:xip,… lsn`."""
+        snapshot, _, lsn = line.partition(" ")
+        xmin, xmax, xip = snapshot.split(":")
+        running = frozenset(int(xid) for xid in xip.split(",") if xid)
+        return cls(int(xmin), int(xmax), running, parse_lsn(lsn))
+
+    def sees(self, xid: int) -> bool:
+        """Whether the transaction with this 32-bit id had ended when the snapshot was taken."""
+        distance = (xid - self.xmax) & 0xFFFFFFFF
+        wide = self.xmax + (distance if distance < 2**31 else distance - 2**32)
+        if wide < self.xmin:
+            return True
+        return wide < self.xmax and wide not in self.xip
+
+
+class Snapshots:
+    """Takes snapshots that this node has claimed, and waits for those of others."""
+
+    def __init__(
+        self, store: SnapshotStore, database: Database, tail: Tail, chunk_bytes: int
+    ) -> None:
+        self._store = store
+        self._database = database
+        self._tail = tail
+        self._chunk_bytes = chunk_bytes
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed: dict[Handle, asyncio.Event] = {}
+        self._nudging: asyncio.Task[None] | None = None
+
+    def start(
+        self, shape: Shape, record: SnapshotRecord, prepare: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Take the snapshot that `record` claims, in the background. `prepare` runs first."""
+        handle = Handle(shape.hash, record.generation)
+        self._changed[handle] = asyncio.Event()
+        task = asyncio.create_task(self._take(shape, handle, record, prepare))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def wait(
+        self, handle: Handle, ready: Callable[[SnapshotRecord], bool]
+    ) -> SnapshotRecord | None:
+        """Wait until a snapshot is as far as `ready` says, or failed; None if it is gone."""
+        while True:
+            record = self._store.get(handle)
+            if record is None or record.state == "failed" or ready(record):
+                return record
+            if record.stale:
+                return None
+            event = self._changed.get(handle)
+            if event is None:
+                # Another node takes it.
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                await event.wait()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _take(
+        self,
+        shape: Shape,
+        handle: Handle,
+        record: SnapshotRecord,
+        prepare: Callable[[], Awaitable[None]],
+    ) -> None:
+        taking = _Taking(self._store, handle, record, self._chunk_bytes, self._notify)
+        try:
+            await prepare()
+            # Transactions that the log has now and the snapshot does not see: see `_stitch`.
+            window = Offset(self._tail.log.state().end_lsn, 0)
+            await self._database.copy(snapshot_query(shape), taking.feed)
+            visibility = taking.finish()
+            stitch = await self._stitch(shape, visibility, window)
+            taking.publish(state="done", lsn=visibility.lsn, stitch=stitch)
+        except Exception as error:
+            taking.publish(state="failed", error=_explain(error))
+        except BaseException:
+            taking.publish(state="failed", error="the node was stopped")
+            raise
+        finally:
+            event = self._changed.pop(handle)
+            event.set()
+
+    async def _stitch(
+        self, shape: Shape, visibility: Visibility, window: Offset
+    ) -> tuple[str, ...]:
+        """Messages for what committed before the snapshot's LSN without being visible to it.
+
+        A transaction's commit record comes first, then the moment from which others see it. So one
+        that is in the log may still be running for the snapshot; it can have been in the log even
+        before the snapshot began (`window`), which the log's index of transaction ids tells.
+        """
+        await self._reach(visibility.lsn)
+        tail = self._tail
+        until = Offset(visibility.lsn, 0)
+        start = window
+        for xid in visibility.xip:
+            commit_lsn = tail.log.commit_lsn_of(xid & 0xFFFFFFFF)
+            if commit_lsn is not None and tail.horizon.lsn <= commit_lsn < start.lsn:
+                start = Offset(commit_lsn, 0)
+        missed: list[Entry] = []
+        while start < until:
+            entries, start = await collect(tail, shape, start, until, self._chunk_bytes)
+            missed += [entry for entry in entries if not visibility.sees(entry.xid)]
+        return tuple(message.decode() for message in tail.encoders.encode(shape, missed))
+
+    async def _reach(self, lsn: int) -> None:
+        """Wait until the log, as this node knows it, has everything that committed before `lsn`."""
+        if await self._tail.reached(lsn, NUDGE_SECONDS):
+            return
+        if self._nudging is None or self._nudging.done():
+            self._nudging = asyncio.create_task(self._database.nudge())
+        await asyncio.wait([self._nudging])
+        if not await self._tail.reached(lsn, REACH_SECONDS):
+            raise SnapshotError(
+                "the replication stream did not reach the snapshot in time: is the engine connected?"
+            )
+
+    def _notify(self, handle: Handle) -> None:
+        event = self._changed.get(handle)
+        if event is not None:
+            event.set()
+            self._changed[handle] = asyncio.Event()
+
+
+class _Taking:
+    """One snapshot being read: cuts the COPY stream into chunk bodies."""
+
+    def __init__(
+        self,
+        store: SnapshotStore,
+        handle: Handle,
+        record: SnapshotRecord,
+        chunk_bytes: int,
+        notify: Callable[[Handle], None],
+    ) -> None:
+        self._store = store
+        self._handle = handle
+        self._record = record
+        self._chunk_bytes = chunk_bytes
+        self._notify = notify
+        self._buffer = bytearray()
+        self._visibility: Visibility | None = None
+
+    async def feed(self, data: bytes) -> None:
+        """The next piece of the COPY stream."""
+        buffer = self._buffer
+        buffer += data
+        if self._visibility is None:
+            self._take_first_line()
+        # A chunk ends with the row that makes it reach the threshold.
+        while len(buffer) >= self._chunk_bytes:
+            end = buffer.find(b"\n", self._chunk_bytes - 1)
+            if end < 0:
+                return
+            await self._write(b"[%b]" % bytes(buffer[: end - 1]))
+            del buffer[: end + 1]
+
+    def finish(self) -> Visibility:
+        """The stream has ended: write the last chunk."""
+        visibility = self._visibility
+        if visibility is None:
+            raise SnapshotError("Postgres sent no snapshot")
+        end = snapshot_end(visibility.xmin, visibility.xmax, tuple(sorted(visibility.xip)))
+        number = len(self._record.chunks)
+        body = b"[%b%b]" % (bytes(self._buffer), end)
+        self._store.write_chunk(self._handle, number, body)
+        self.publish(state="reading", lsn=visibility.lsn, chunks=(*self._record.chunks, len(body)))
+        self._buffer.clear()
+        return visibility
+
+    def publish(self, **changes: object) -> None:
+        """Change the record and tell everybody who waits."""
+        self._record = replace(self._record, **changes)  # pyright: ignore
+        self._record = self._store.update(self._handle, self._record)
+        self._notify(self._handle)
+
+    async def _write(self, body: bytes) -> None:
+        number = len(self._record.chunks)
+        await asyncio.to_thread(self._store.write_chunk, self._handle, number, body)
+        self.publish(chunks=(*self._record.chunks, len(body)))
+
+    def _take_first_line(self) -> None:
+        end = self._buffer.find(b"\n")
+        if end >= 0:
+            self._visibility = Visibility.parse(self._buffer[:end].decode())
+            del self._buffer[: end + 1]
+
+
+def _explain(error: Exception) -> str:
+    """What a client may be told of a failure."""
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return f"Unable to create initial snapshot: {error}"
+    if isinstance(error, asyncpg.QueryCanceledError):
+        return "Snapshot query took too long to return data"
+    if isinstance(error, asyncpg.UndefinedTableError):
+        return "The table has been dropped or renamed"
+    if isinstance(error, DatabaseUnavailableError):
+        return "Database connection not available"
+    if isinstance(error, (DatabaseSetupError, SnapshotError)):
+        return str(error)
+    log.error("snapshot failed", exc_info=error)
+    return "Snapshot creation failed"

@@ -1,0 +1,197 @@
+"""A node's place at the end of the log: reads on, routes, tells feeds that something came."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+from engine.log.doorbell import Ear
+from engine.log.layout import Block
+from engine.log.reader import LogReader
+from engine.lsn import Offset
+from shapes.feed import Feed
+from shapes.routing import Encoders, Routing
+
+log = logging.getLogger("node")
+
+STEP_SECONDS = 0.004
+"""How long the event loop is held at a time while there is much to read."""
+
+STEP_BYTES = 1 << 18
+HEARTBEAT_TIMEOUT = 10.0
+
+
+class Tail:
+    """Follows the log.
+
+    `processed` is where complete, routed transactions end: readers may see what is before it.
+    `cursor` is how far the routing has come: the end of a transaction (index 0), or a change within
+    one whose rest is still to come. A feed may join the routing once it has been brought to there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        log_reader: LogReader,
+        on_ended: Callable[[Feed, int], None],
+        on_epoch: Callable[[], None],
+    ) -> None:
+        self.log = log_reader
+        self.encoders = Encoders(log_reader)
+        self.routing = Routing(self.encoders)
+        state = log_reader.state()
+        self.epoch = state.epoch
+        self.horizon = state.horizon
+        self.cursor = Offset(state.end_lsn, 0)
+        self.processed = Offset(state.progress, 0)
+        self.last_commit_end = state.end_lsn
+        self.streaming = False
+        self._on_ended = on_ended
+        self._on_epoch = on_epoch
+        self._heard = 0.0
+        self._progress = 0
+        self._ear = Ear(folder)
+        self._rung = asyncio.Event()
+        self._sequence = count()
+        self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
+
+    @property
+    def active(self) -> bool:
+        """Whether the engine is there and connected to Postgres."""
+        return self.streaming and time.monotonic() - self._heard < HEARTBEAT_TIMEOUT
+
+    async def run(self) -> None:
+        """Follow the log until cancelled."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._ear.fileno(), self._rung.set)
+        try:
+            while True:
+                await self._rung.wait()
+                self._rung.clear()
+                self._listen()
+                while self.step():
+                    await asyncio.sleep(0)
+        finally:
+            loop.remove_reader(self._ear.fileno())
+            self._ear.close()
+
+    async def catch_up(self) -> None:
+        """Go on to where the log reaches now.
+
+        After this nothing that another node has shown to anybody is unknown here.
+        """
+        while self.processed.lsn < self.log.state().end_lsn:
+            if self.step():
+                await asyncio.sleep(0)
+
+    async def reached(self, lsn: int, timeout: float) -> bool:
+        """Wait until every transaction that commits before `lsn` has been routed; False if it takes
+        longer than `timeout` seconds."""
+        if self.processed.lsn >= lsn:
+            return True
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, (lsn, next(self._sequence), future))
+        done, _ = await asyncio.wait([future], timeout=timeout)
+        future.cancel()
+        return bool(done)
+
+    def step(self) -> bool:
+        """Route for at most about STEP_SECONDS. True if there is more to read."""
+        deadline = time.monotonic() + STEP_SECONDS
+        while True:
+            progress = self._progress
+            state, blocks = self.log.read(self.cursor, most=STEP_BYTES)
+            if state.epoch != self.epoch:
+                self._begin_epoch()
+                return True
+            self.horizon = state.horizon
+            for position, block in enumerate(blocks):
+                self._route(block)
+                if time.monotonic() > deadline and position + 1 < len(blocks):
+                    self._publish()
+                    return True
+            if not blocks:
+                self._advance(max(state.progress, progress))
+                return False
+            self._publish()
+            if time.monotonic() > deadline:
+                return True
+
+    # -- the parts of a step -----------------------------------------------------------------------
+
+    def _route(self, block: Block) -> None:
+        if not block.end_lsn:
+            # More of this transaction follows: what is complete goes out first.
+            self._publish()
+        self.routing.apply(block, self.cursor)
+        if block.end_lsn:
+            self.last_commit_end = block.end_lsn
+            self.cursor = self.processed = Offset(block.end_lsn, 0)
+        else:
+            self.cursor = block.last
+        if self.routing.ended:
+            self._end_shapes()
+
+    @property
+    def between_transactions(self) -> bool:
+        """Whether nothing of an unfinished transaction has been routed."""
+        return self.cursor.index == 0
+
+    def _publish(self) -> None:
+        """Tell the feeds of complete transactions; keep quiet in the middle of one."""
+        if not self.between_transactions:
+            return
+        touched = self.routing.touched
+        if touched:
+            encode = self.encoders.encode
+            for subscriber in touched:
+                if isinstance(subscriber, Feed):
+                    subscriber.publish(self.last_commit_end, encode)
+            touched.clear()
+        self._advance(self.processed.lsn)
+
+    def _advance(self, lsn: int) -> None:
+        if self.between_transactions and lsn > self.processed.lsn:
+            self.processed = Offset(lsn, 0)
+        waiters = self._waiters
+        while waiters and waiters[0][0] <= self.processed.lsn:
+            future = heapq.heappop(waiters)[2]
+            if not future.done():
+                future.set_result(None)
+
+    def _end_shapes(self) -> None:
+        ended, self.routing.ended = self.routing.ended, []
+        for subscriber, lsn in ended:
+            self.routing.remove(subscriber)
+            self.routing.touched.discard(subscriber)
+            if isinstance(subscriber, Feed):
+                self._on_ended(subscriber, lsn)
+
+    def _begin_epoch(self) -> None:
+        """The log was begun anew: nothing that was read before connects with what comes."""
+        log.warning("the log has begun anew: all shapes are rotated")
+        for subscriber in self.routing.subscribers():
+            if isinstance(subscriber, Feed):
+                subscriber.rotate()
+        self.encoders.clear()
+        self.routing = Routing(self.encoders)
+        state = self.log.state()
+        self.epoch = state.epoch
+        self.horizon = state.horizon
+        self.cursor = state.horizon
+        self.processed = state.horizon
+        self.last_commit_end = state.horizon.lsn
+        self._progress = 0
+        self._on_epoch()
+
+    def _listen(self) -> None:
+        pulse = self._ear.listen()
+        if pulse is not None:
+            self.streaming = pulse.streaming
+            self._heard = time.monotonic()
+            self._progress = max(self._progress, pulse.progress)

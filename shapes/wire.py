@@ -1,0 +1,112 @@
+"""What goes over the wire: offsets, messages, header values. Pure.
+
+Follows Electric's HTTP shape API, so that its clients work unmodified.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from enum import Enum
+
+import orjson
+
+from engine.lsn import MAX_LSN, Offset
+
+JSON_TYPE = b"application/json; charset=utf-8"
+SSE_TYPE = b"text/event-stream"
+
+EXPOSED_HEADERS = (
+    b"electric-cursor,electric-handle,electric-has-data,electric-offset,electric-schema,"
+    b"electric-up-to-date,electric-internal-known-error,retry-after"
+)
+
+SHAPE_METHODS = b"GET, POST, HEAD, DELETE, OPTIONS"
+MUST_REFETCH = b'[{"headers":{"control":"must-refetch"}}]'
+
+CURSOR_EPOCH = 1_728_432_000
+"""2024-10-09T00:00:00Z: cursors count from here."""
+
+INFINITE = 2**63
+
+
+class Special(Enum):
+    """Request offsets that are no positions: read from the beginning, or skip all history."""
+
+    START = "-1"
+    NOW = "now"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class LogOffset(Offset):
+    """A position. With `lsn` 0 it is one in the snapshot: `index` is a chunk, INFINITE its end."""
+
+    __slots__ = ()
+
+    @property
+    def in_snapshot(self) -> bool:
+        return self.lsn == 0
+
+    def __str__(self) -> str:
+        index = "inf" if self.index == INFINITE else self.index
+        return f"{self.lsn}_{index}"
+
+
+RequestOffset = Special | LogOffset
+
+SNAPSHOT_END = LogOffset(0, INFINITE)
+
+_OFFSET = re.compile(r"(\d{1,20})_(\d{1,18}|inf)", re.ASCII)
+
+
+def parse_offset(text: str) -> RequestOffset | None:
+    """Read an offset; None if it does not follow the grammar."""
+    if text in ("-1", "-1_0"):
+        return Special.START
+    if text == "now":
+        return Special.NOW
+    match = _OFFSET.fullmatch(text)
+    if match is None or int(match[1]) > MAX_LSN:
+        return None
+    return LogOffset(int(match[1]), INFINITE if match[2] == "inf" else int(match[2]))
+
+
+def up_to_date(lsn: int) -> bytes:
+    """The control message that ends a body: everything before `lsn` has been delivered."""
+    return b'{"headers":{"control":"up-to-date","global_last_seen_lsn":"%d"}}' % lsn
+
+
+def snapshot_end(xmin: int, xmax: int, xip: tuple[int, ...]) -> bytes:
+    """The control message that ends a snapshot and says which transactions it has seen."""
+    return orjson.dumps(
+        {
+            "headers": {
+                "control": "snapshot-end",
+                "xmin": str(xmin),
+                "xmax": str(xmax),
+                "xip_list": [str(xid) for xid in xip],
+            }
+        }
+    )
+
+
+def sse_events(messages: list[bytes]) -> bytes:
+    """Messages as server-sent events."""
+    return b"".join([b"data: %b\n\n" % message for message in messages])
+
+
+def next_cursor(now: float, period: float, previous: str) -> int:
+    """The cursor of a live answer at `now` (Unix seconds), given the request's own.
+
+    Equal for all who ask within one `period` (seconds), and always greater than `previous`, so that
+    caches join equal requests but never answer a poll with its own predecessor.
+    """
+    length = int(period)
+    if length < 1:
+        return 0
+    elapsed = int(now) - CURSOR_EPOCH
+    boundary = -(-elapsed // length) * length
+    last = int(previous) if previous.isascii() and previous.isdigit() else 0
+    return boundary if boundary > last else last + random.randint(1, 3600)

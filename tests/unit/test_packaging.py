@@ -1,0 +1,128 @@
+"""What a newcomer installs fits together: pins, lock files, the wheel's files, Docker's files."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from engine.settings import SETTINGS, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+COMPOSE = cast("dict[str, Any]", yaml.safe_load((ROOT / "docker-compose.yml").read_text()))
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+LOCK_FILES = [ROOT / "demo/package-lock.json", *ROOT.glob("tests/*/package-lock.json")]
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def requirements() -> list[Requirement]:
+    project = PROJECT["project"]
+    extras: dict[str, list[str]] = project["optional-dependencies"]
+    lists: list[list[str]] = [project["dependencies"], *extras.values()]
+    return [Requirement(text) for texts in lists for text in texts]
+
+
+def known_variables() -> set[str]:
+    return {name for setting in SETTINGS for name in (setting.variable, *setting.about.foreign)}
+
+
+@pytest.mark.parametrize("requirement", requirements(), ids=str)
+def test_every_requirement_is_pinned_to_a_version_that_it_accepts(requirement: Requirement) -> None:
+    assert pins()[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+@pytest.mark.parametrize("path", LOCK_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_lock_files_pin_by_hash_and_name_no_host(path: Path) -> None:
+    text = path.read_text()
+    packages = cast("dict[str, dict[str, Any]]", json.loads(text)["packages"])
+    assert "://" not in text
+    assert all("integrity" in package for name, package in packages.items() if name)
+
+
+def test_no_host_in_constraints() -> None:
+    assert "://" not in (ROOT / "constraints.txt").read_text()
+
+
+def test_the_wheel_has_the_page_and_the_sql_but_not_what_npm_installed() -> None:
+    setuptools = PROJECT["tool"]["setuptools"]
+    assert setuptools["package-data"] == {"demo.page": ["*"], "sql": ["*.sql"]}
+    assert "demo.node_modules*" in setuptools["packages"]["find"]["exclude"]
+
+
+def test_compose_runs_a_postgres_that_can_be_followed() -> None:
+    postgres = COMPOSE["services"]["postgres"]
+    assert int(postgres["image"].removeprefix("postgres:")) >= 14
+    assert "wal_level=logical" in postgres["command"]
+    assert postgres["healthcheck"]["test"][1] == "pg_isready"
+
+
+def test_compose_migrates_before_it_serves() -> None:
+    services = COMPOSE["services"]
+    assert services["migrate"]["command"] == ["migrate"]
+    assert services["pgtide"]["command"] == ["serve"]
+    awaited = services["pgtide"]["depends_on"]
+    assert awaited["migrate"] == {"condition": "service_completed_successfully"}
+    assert services["migrate"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
+
+
+@pytest.mark.parametrize("service", ["migrate", "pgtide"])
+def test_compose_sets_only_variables_that_are_settings(service: str) -> None:
+    assert set(COMPOSE["services"][service]["environment"]) <= known_variables()
+
+
+def test_compose_s_defaults_are_settings_that_serve_starts_with() -> None:
+    """The values with nothing in the shell or in .env: insecure by name, no secret beside it."""
+    environ = {
+        name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+        for name, value in COMPOSE["services"]["pgtide"]["environment"].items()
+    }
+    settings = Settings.from_environ(environ)
+    assert settings.insecure
+    assert settings.secret is None
+    assert settings.database_url == "postgresql://pgtide:pgtide@postgres:5432/pgtide"
+
+
+def test_compose_reaches_the_port_and_the_folder_that_the_image_uses() -> None:
+    service = COMPOSE["services"]["pgtide"]
+    environ = dict(re.findall(r"(PGTIDE_\w+)=(\S+)", DOCKERFILE))
+    assert set(environ) <= known_variables() | {"PGTIDE_SECRET", "PGTIDE_INSECURE"}
+    assert service["ports"][0].endswith(f":{environ['PGTIDE_PORT']}")
+    assert service["volumes"] == [f"pgtide-data:{environ['PGTIDE_DATA_DIR']}"]
+    assert {"postgres-data", "pgtide-data"} == set(COMPOSE["volumes"])
+
+
+def test_compose_is_open_to_this_machine_only_unless_told_otherwise() -> None:
+    for service in ("postgres", "pgtide"):
+        for port in COMPOSE["services"][service]["ports"]:
+            assert port.startswith(("127.0.0.1:", "${PGTIDE_ADDRESS:-127.0.0.1}:"))
+
+
+def test_the_image_copies_only_what_exists_and_is_not_ignored() -> None:
+    allowed = {
+        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"
+    }
+    copied = {
+        name
+        for line in re.findall(r"^COPY (.+)$", DOCKERFILE, re.MULTILINE)
+        for name in line.split()[:-1]
+    }
+    assert copied == allowed
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+
+
+def test_the_image_does_not_run_as_root() -> None:
+    users = re.findall(r"^USER (\w+)$", DOCKERFILE, re.MULTILINE)
+    assert users == ["pgtide"]
