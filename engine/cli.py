@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(flags, os.environ)
     except PgtideError as error:
-        print(f"pgtide: {error}", file=sys.stderr)
+        print("pgtide:", " ".join(str(error).split()), file=sys.stderr)
         return BAD_USE
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -75,7 +75,7 @@ def migrate(flags: Flags, environ: Mapping[str, str]) -> int:
         done = asyncio.run(apply(database_url, stream_id=settings.stream_id, publish=publish))
     except OperationalError as error:
         raise DatabaseSetupError(
-            f"no connection to {redact(database_url)}: {redact(str(error).strip())}; "
+            f"no connection to {redact(database_url)}: {redact(str(error))}; "
             "`pgtide doctor` tells more"
         ) from error
     print("\n".join(done) if done else "nothing to do: the schema is up to date")

@@ -29,7 +29,7 @@ from engine.publication import ensure_publication
 from engine.settings import Settings
 from engine.slot import Slot, drop_slot, ensure_slot, read_slot
 from engine.transactions import Transactions
-from engine.walsender import SlotInUseError, Walsender
+from engine.walsender import ReplicationError, SlotInUseError, Walsender
 
 log = logging.getLogger("engine")
 
@@ -40,6 +40,10 @@ PULSE_SECONDS = 0.002
 """The least time between two pulses that only say how far the stream has come."""
 
 HEARTBEAT_SECONDS = 1.0
+
+SILENCE_SECONDS = 20.0
+"""A connection on which Postgres stays silent for so long, although asked, is given up."""
+
 BACKOFF_SECONDS = (0.2, 10.0)
 
 
@@ -64,7 +68,7 @@ class Stream:
         self._in_stream = False
         self._rung = 0.0
         self._pulse_due = False
-        self._batch_began = 0.0
+        self._heard = time.monotonic()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._poll = select.poll()
         self._poll.register(walsender.fileno(), select.POLLIN)
@@ -94,14 +98,14 @@ class Stream:
 
     def _on_readable(self) -> None:
         """Take all that is here; flush as soon as nothing more is, or the batch is old enough."""
-        self._batch_began = time.monotonic()
+        began = self._heard = time.monotonic()
         while True:
             self._walsender.consume()
             for data in self._walsender.receive():
                 self._take(data)
             if not self._poll.poll(0):
                 break
-            if time.monotonic() - self._batch_began > BATCH_SECONDS:
+            if time.monotonic() - began > BATCH_SECONDS:
                 break
         self._flush()
 
@@ -167,9 +171,20 @@ class Stream:
 
     def _beat(self) -> None:
         """Once a second: acknowledge, find new readers, tell all how far we are."""
+        self._check_alive()
         self._acknowledge()
         self._doorbell.refresh()
         self._ring()
+
+    def _check_alive(self) -> None:
+        """A connection can be dead without an end of file; Postgres answers a request at once."""
+        silence = time.monotonic() - self._heard
+        if silence > SILENCE_SECONDS:
+            raise ReplicationError(
+                f"Postgres has not answered for {silence:.0f} s: the connection is taken for dead"
+            )
+        if silence > SILENCE_SECONDS / 2:
+            self._acknowledge_only(reply=True)
 
     def on_progress(self) -> None:
         """Called while a large transaction moves into the log, which may take seconds."""
@@ -177,10 +192,11 @@ class Stream:
             self._acknowledge_only()
             self._ring()
 
-    def _acknowledge_only(self) -> None:
+    def _acknowledge_only(self, *, reply: bool = False) -> None:
         state = self._writer.state
         assert state is not None
-        self._walsender.acknowledge(max(self._received, state.progress), state.progress)
+        written = max(self._received, state.progress)
+        self._walsender.acknowledge(written, state.progress, reply=reply)
 
     # -- waking readers ----------------------------------------------------------------------------
 

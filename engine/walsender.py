@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import psycopg
 from psycopg import pq
+from psycopg.pq import abc
 from psycopg.conninfo import make_conninfo
 
 from engine import pgoutput
@@ -46,7 +47,7 @@ class SlotInUseError(DatabaseSetupError):
 class Walsender:
     """One replication connection. Raises ReplicationError when it is lost, at any call."""
 
-    def __init__(self, connection: pq.PGconn) -> None:
+    def __init__(self, connection: abc.PGconn) -> None:
         self._connection = connection
 
     @classmethod
@@ -142,7 +143,7 @@ class Walsender:
             detail = self._message()
         return ReplicationError(f"the replication connection ended: {redact(detail)}")
 
-    def _refused(self, command: str, result: pq.PGresult) -> PgtideError:
+    def _refused(self, command: str, result: abc.PGresult) -> PgtideError:
         text = result.get_error_message().strip() or self._message()
         state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
         if state == "55006":

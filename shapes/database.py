@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -13,7 +13,7 @@ import asyncpg
 import psycopg
 
 from engine.errors import PgtideError
-from shapes.snapshot_sql import COPY_OPTIONS
+from shapes.snapshot_sql import DELIMITER, QUOTE
 
 log = logging.getLogger("node")
 
@@ -56,7 +56,7 @@ class Database:
     def __init__(self, url: str, pool_size: int) -> None:
         self._url = url
         self._size = max(2, pool_size)
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._pool: asyncpg.Pool | None = None
         self._lookups: psycopg.AsyncConnection | None = None
         self._lock = asyncio.Lock()
 
@@ -67,7 +67,7 @@ class Database:
             await self._lookups.close()
 
     @asynccontextmanager
-    async def lookups(self) -> AsyncIterator[psycopg.AsyncConnection]:
+    async def lookups(self) -> AsyncGenerator[psycopg.AsyncConnection]:
         """The connection for catalog queries, to one user at a time.
 
         Raises DatabaseUnavailableError.
@@ -88,7 +88,7 @@ class Database:
                     raise DatabaseUnavailableError("Database is unreachable") from error
                 raise
 
-    async def copy(self, query: str, output: Callable[[bytes], Awaitable[None]]) -> None:
+    async def copy(self, query: str, output: Callable[[bytes], Coroutine[Any, Any, None]]) -> None:
         """COPY a query's rows to `output`, in pieces that end wherever they end.
 
         Raises DatabaseUnavailableError, and asyncpg.PostgresError for what Postgres says about it.
@@ -96,7 +96,14 @@ class Database:
         try:
             pool = await self._snapshot_pool()
             async with pool.acquire() as connection:
-                await connection.copy_from_query(query, output=output, **COPY_OPTIONS)
+                await connection.copy_from_query(
+                    query,
+                    output=output,
+                    format="csv",
+                    delimiter=DELIMITER,
+                    quote=QUOTE,
+                    encoding="UTF8",
+                )
         except _LOST as error:
             raise DatabaseUnavailableError("Database is unreachable") from error
 
@@ -105,7 +112,7 @@ class Database:
         async with self.lookups() as connection:
             await connection.execute("select pg_logical_emit_message(true, 'pgtide', '')")
 
-    async def _snapshot_pool(self) -> asyncpg.Pool[asyncpg.Record]:
+    async def _snapshot_pool(self) -> asyncpg.Pool:
         if self._pool is None:
             self._pool = asyncpg.create_pool(
                 _asyncpg_url(self._url),

@@ -73,7 +73,16 @@ class Feed:
     these changes are complete. Readers wait with `next_batch`, or read the log at `positions_after`.
     """
 
-    __slots__ = ("_partial", "_pending", "_positions", "_waiting", "last_used", "shape", "start")
+    __slots__ = (
+        "_ended",
+        "_partial",
+        "_pending",
+        "_positions",
+        "_waiting",
+        "last_used",
+        "shape",
+        "start",
+    )
 
     def __init__(self, shape: Shape, start: Offset) -> None:
         self.shape = shape
@@ -83,6 +92,7 @@ class Feed:
         self._pending: list[Entry] | None = None
         self._waiting: asyncio.Future[Batch] | None = None
         self._partial = False
+        self._ended: RotatedError | None = None
 
     def record(self, entry: Entry) -> None:
         """A change of this shape. Not visible to readers before `publish`."""
@@ -112,9 +122,10 @@ class Feed:
             waiting.set_result(Batch(end_of(pending[-1]), lsn, encode(self.shape, pending)))
 
     def rotate(self, lsn: int | None = None) -> None:
-        """The shape has ended: everybody who waits learns it."""
+        """The shape has ended: everybody who waits, or will, learns it."""
+        self._ended = RotatedError(lsn)
         if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(RotatedError(lsn))
+            self._waiting.set_exception(self._ended)
             self._waiting.exception()
         self._waiting = self._pending = None
 
@@ -123,6 +134,7 @@ class Feed:
 
         Shared by all who wait, so never cancel it. Raises RotatedError if the shape ends.
         """
+        self.check()
         if self._waiting is None:
             self._waiting = asyncio.get_running_loop().create_future()
             # Of a transaction that is half way through, the first half has been recorded already.
@@ -130,6 +142,11 @@ class Feed:
             self._partial = last is not None and last > processed
         self.last_used = time.monotonic()
         return self._waiting
+
+    def check(self) -> None:
+        """Raises RotatedError if the shape has ended."""
+        if self._ended is not None:
+            raise RotatedError(self._ended.lsn)
 
     @property
     def idle(self) -> bool:

@@ -77,6 +77,7 @@ class Feeds:
                 messages = tail.encoders.encode(feed.shape, entries)
                 end = end_of(entries[-1])
                 most -= sum(map(len, messages))
+        feed.check()
         # From here on nothing waits if there is nothing more: whoever then asks for the next batch
         # misses nothing in between.
         processed = tail.processed
@@ -87,17 +88,18 @@ class Feeds:
         if messages and most <= 0:
             return Reading(messages, end, complete=False, lsn=lsn)
         entries = await self._fetch(places, most)
+        feed.check()
         complete = len(entries) == len(places)
         next_lsn = 0 if complete else places[len(entries)][0]
         messages += tail.encoders.encode(feed.shape, entries, next_lsn)
         return Reading(messages, end_of(entries[-1]), complete, lsn)
 
-    def drop(self, feed: Feed) -> None:
+    def drop(self, feed: Feed, lsn: int | None = None) -> None:
         """Take a feed out; its readers learn that the shape has ended."""
         if self._feeds.get(feed.shape.hash) is feed:
             del self._feeds[feed.shape.hash]
         self._tail.routing.remove(feed)
-        feed.rotate()
+        feed.rotate(lsn)
 
     def forget_all(self) -> None:
         """The log has begun anew: no feed connects with it."""

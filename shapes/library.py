@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from shapes.wire import INFINITE, LogOffset
 log = logging.getLogger("node")
 
 SNAPSHOT_IDLE_SECONDS = 6 * 3600.0
+
+SNAPSHOT_WAIT_SECONDS = 45.0
 
 MESSAGE_BYTES = 300
 """About what one change costs a reader."""
@@ -140,7 +143,13 @@ class Library:
     async def _record(
         self, handle: Handle, ready: Callable[[SnapshotRecord], bool]
     ) -> SnapshotRecord:
-        record = await self._snapshots.wait(handle, ready)
+        try:
+            async with asyncio.timeout(SNAPSHOT_WAIT_SECONDS):
+                record = await self._snapshots.wait(handle, ready)
+        except TimeoutError as error:
+            raise SnapshotError(
+                "Snapshot query took too long to start reading from the database"
+            ) from error
         if record is None:
             raise MustRefetchError(None)
         if record.state == "failed":
@@ -211,7 +220,7 @@ class Library:
         log.info("shape %s of %s.%s has ended", feed.shape.hash, *_name(feed.shape))
         self._store.retire(feed.shape.hash, lsn)
         self._definitions.forget(feed.shape.table.oid)
-        self._feeds.drop(feed)
+        self._feeds.drop(feed, lsn)
 
     def end_table(self, oid: int) -> None:
         """The catalog shows that a table was altered without a change of its rows."""
@@ -227,10 +236,13 @@ class Library:
             self._feeds.drop(feed)
         return feed is not None
 
-    def sweep(self, idle_seconds: float) -> None:
-        """Forget what nobody has used for long."""
-        self._feeds.forget_idle(idle_seconds)
-        self._store.sweep(time.time() - SNAPSHOT_IDLE_SECONDS)
+    def forget_idle(self, seconds: float) -> None:
+        """Forget the feeds that nobody has used for so long."""
+        self._feeds.forget_idle(seconds)
+
+    async def sweep(self) -> None:
+        """Remove snapshots that are of no use any more."""
+        await asyncio.to_thread(self._store.sweep, time.time() - SNAPSHOT_IDLE_SECONDS)
 
     def _worthwhile(self, shape: Shape, record: SnapshotRecord) -> bool:
         """Whether a new reader is better served with this snapshot than with a new one."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 
 import uvicorn
 from starlette.routing import BaseRoute
@@ -31,6 +32,7 @@ from shapes.tail import Tail
 log = logging.getLogger("node")
 
 SWEEP_SECONDS = 15.0
+SNAPSHOT_SWEEP_SECONDS = 300.0
 
 
 class Node:
@@ -84,9 +86,13 @@ class Node:
             self._store.close()
 
     async def _sweep(self) -> None:
+        swept = time.monotonic()
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            self.library.sweep(self._settings.shape_idle_timeout)
+            self.library.forget_idle(self._settings.shape_idle_timeout)
+            if time.monotonic() > swept + SNAPSHOT_SWEEP_SECONDS:
+                await self.library.sweep()
+                swept = time.monotonic()
 
 
 def _demo_routes(settings: Settings) -> list[BaseRoute]:
@@ -157,6 +163,7 @@ def main() -> None:
 
     settings = Settings.from_environ(os.environ)
     configure("node", settings.log_level)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     hold_lifeline()
     descriptor = os.environ.get(listener.VARIABLE)
     if descriptor is None:

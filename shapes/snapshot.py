@@ -29,7 +29,8 @@ NUDGE_SECONDS = 0.02
 REACH_SECONDS = 30.0
 POLL_SECONDS = 0.01
 
-FIRST_DATA_SECONDS = 30.0
+DATA_SECONDS = 30.0
+"""How long Postgres may send nothing before a snapshot is given up."""
 
 
 class SnapshotError(PgtideError):
@@ -122,7 +123,7 @@ class Snapshots:
             await prepare()
             # Transactions that the log has now and the snapshot does not see: see `_stitch`.
             window = Offset(self._tail.log.state().end_lsn, 0)
-            await self._database.copy(snapshot_query(shape), taking.feed)
+            await self._read(shape, taking)
             visibility = taking.finish()
             stitch = await self._stitch(shape, visibility, window)
             taking.publish(state="done", lsn=visibility.lsn, stitch=stitch)
@@ -134,6 +135,22 @@ class Snapshots:
         finally:
             event = self._changed.pop(handle)
             event.set()
+
+    async def _read(self, shape: Shape, taking: _Taking) -> None:
+        """Run the query; give up if Postgres sends nothing for too long."""
+        try:
+            async with asyncio.timeout(DATA_SECONDS) as limit:
+
+                async def feed(data: bytes) -> None:
+                    limit.reschedule(asyncio.get_running_loop().time() + DATA_SECONDS)
+                    await taking.feed(data)
+
+                await self._database.copy(snapshot_query(shape), feed)
+        except TimeoutError as error:
+            raise SnapshotError(
+                "Snapshot query took too long to return data (cancelled after "
+                f"{DATA_SECONDS * 1000:.0f}ms). Please ensure that the filter's columns are indexed"
+            ) from error
 
     async def _stitch(
         self, shape: Shape, visibility: Visibility, window: Offset
@@ -178,7 +195,10 @@ class Snapshots:
 
 
 class _Taking:
-    """One snapshot being read: cuts the COPY stream into chunk bodies."""
+    """One snapshot being read: cuts the COPY stream into chunk bodies.
+
+    The stream's pieces are kept as they come; only the one with a chunk's last row is cut.
+    """
 
     def __init__(
         self,
@@ -193,22 +213,28 @@ class _Taking:
         self._record = record
         self._chunk_bytes = chunk_bytes
         self._notify = notify
-        self._buffer = bytearray()
+        self._pieces: list[bytes] = []
+        self._size = 0
         self._visibility: Visibility | None = None
 
     async def feed(self, data: bytes) -> None:
         """The next piece of the COPY stream."""
-        buffer = self._buffer
-        buffer += data
         if self._visibility is None:
-            self._take_first_line()
+            data = self._take_first_line(data)
         # A chunk ends with the row that makes it reach the threshold.
-        while len(buffer) >= self._chunk_bytes:
-            end = buffer.find(b"\n", self._chunk_bytes - 1)
+        while self._size + len(data) >= self._chunk_bytes:
+            end = data.find(b"\n", max(0, self._chunk_bytes - self._size - 1))
             if end < 0:
-                return
-            await self._write(b"[%b]" % bytes(buffer[: end - 1]))
-            del buffer[: end + 1]
+                break
+            pieces = [*self._pieces, data[:end]] if end else self._pieces
+            # The array's last element has no comma behind it.
+            pieces[-1] = pieces[-1][:-1]
+            await self._write(pieces)
+            self._pieces, self._size = [], 0
+            data = data[end + 1 :]
+        if data:
+            self._pieces.append(data)
+            self._size += len(data)
 
     def finish(self) -> Visibility:
         """The stream has ended: write the last chunk."""
@@ -217,10 +243,9 @@ class _Taking:
             raise SnapshotError("Postgres sent no snapshot")
         end = snapshot_end(visibility.xmin, visibility.xmax, tuple(sorted(visibility.xip)))
         number = len(self._record.chunks)
-        body = b"[%b%b]" % (bytes(self._buffer), end)
-        self._store.write_chunk(self._handle, number, body)
-        self.publish(state="reading", lsn=visibility.lsn, chunks=(*self._record.chunks, len(body)))
-        self._buffer.clear()
+        size = self._store.write_chunk(self._handle, number, [*self._pieces, end])
+        self.publish(state="reading", lsn=visibility.lsn, chunks=(*self._record.chunks, size))
+        self._pieces.clear()
         return visibility
 
     def publish(self, **changes: object) -> None:
@@ -229,16 +254,21 @@ class _Taking:
         self._record = self._store.update(self._handle, self._record)
         self._notify(self._handle)
 
-    async def _write(self, body: bytes) -> None:
+    async def _write(self, pieces: list[bytes]) -> None:
         number = len(self._record.chunks)
-        await asyncio.to_thread(self._store.write_chunk, self._handle, number, body)
-        self.publish(chunks=(*self._record.chunks, len(body)))
+        size = await asyncio.to_thread(self._store.write_chunk, self._handle, number, pieces)
+        self.publish(chunks=(*self._record.chunks, size))
 
-    def _take_first_line(self) -> None:
-        end = self._buffer.find(b"\n")
-        if end >= 0:
-            self._visibility = Visibility.parse(self._buffer[:end].decode())
-            del self._buffer[: end + 1]
+    def _take_first_line(self, data: bytes) -> bytes:
+        self._pieces.append(data)
+        data = b"".join(self._pieces)
+        end = data.find(b"\n")
+        if end < 0:
+            self._pieces = [data]
+            return b""
+        self._pieces = []
+        self._visibility = Visibility.parse(data[:end].decode())
+        return data[end + 1 :]
 
 
 def _explain(error: Exception) -> str:

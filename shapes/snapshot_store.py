@@ -139,13 +139,20 @@ class SnapshotStore:
             retired = new_generation(current.retired)
             self._put_current(txn, shape_hash, replace(current, retired=retired))
 
-    def write_chunk(self, handle: Handle, number: int, body: bytes) -> None:
-        """Keep a finished body; call `update` afterwards, which makes it known."""
-        if len(body) <= INLINE_BYTES:
+    def write_chunk(self, handle: Handle, number: int, pieces: list[bytes]) -> int:
+        """Keep a finished body, the array of what is in `pieces`; its size in bytes.
+
+        Call `update` afterwards, which makes it known.
+        """
+        size = sum(map(len, pieces)) + 2
+        if size <= INLINE_BYTES:
+            body = b"[%b]" % b"".join(pieces)
             with self._env.begin(write=True, db=self._snapshots) as txn:
                 txn.put(_SNAPSHOT.pack(*handle) + b"%d" % number, body)
         else:
-            self.chunk_path(handle, number).write_bytes(body)
+            with self.chunk_path(handle, number).open("wb") as file:
+                file.writelines([b"[", *pieces, b"]"])
+        return size
 
     def read_chunk(self, handle: Handle, number: int) -> bytes | Path | None:
         """A body, or the file that holds it; None if it is gone."""
@@ -203,7 +210,7 @@ class SnapshotStore:
         txn.put(_SNAPSHOT.pack(*handle), orjson.dumps(asdict(record)), db=self._snapshots)
 
 
-def _unpack(data: bytes) -> SnapshotRecord:
+def _unpack(data: bytes | memoryview) -> SnapshotRecord:
     fields = orjson.loads(data)
     fields["chunks"] = tuple(fields["chunks"])
     fields["stitch"] = tuple(fields["stitch"])

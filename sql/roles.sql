@@ -21,6 +21,9 @@
 \if :{?writer} \else \set writer pgtide_writer \endif
 \if :{?schema} \else \set schema public \endif
 
+-- Grants that exist already are not worth a notice.
+set client_min_messages = warning;
+
 -- A managed Postgres may want something else than the attribute, e.g. Amazon RDS a membership:
 -- grant rds_replication to pgtide.
 select format('create role %I login replication', :'reader')

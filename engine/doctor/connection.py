@@ -36,7 +36,7 @@ def explain_failure(what: str, error: psycopg.Error) -> Finding:
     text = redact(" ".join(str(error).split()))
     if "password authentication failed" in text or "no password supplied" in text:
         remedy = "Correct user and password in the URL, or run: alter role … password '…'"
-    elif "no pg_hba.conf entry" in text:
+    elif "pg_hba.conf" in text:
         remedy = (
             "Add a line for this host, user and database to pg_hba.conf (or use sslmode=require "
             "if it allows TLS only), then run: select pg_reload_conf()"

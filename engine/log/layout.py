@@ -79,7 +79,7 @@ class LogState(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Consecutive changes of one transaction. `end_lsn` is 0 unless it is the transaction's last block."""
+    """Consecutive changes of one transaction. `end_lsn` is 0 but in the transaction's last block."""
 
     commit_lsn: int
     index: int
@@ -110,7 +110,7 @@ def pack_header(xid: int, end_lsn: int, commit_time: int, count: int, relations:
     return HEADER.pack(xid, end_lsn, commit_time, count, relations)
 
 
-def unpack_block(key: bytes, value: bytes) -> Block:
+def unpack_block(key: bytes | memoryview, value: bytes | memoryview) -> Block:
     """Read a block. Raises LogError if the bytes cannot be one."""
     try:
         commit_lsn, index = KEY.unpack(key)
@@ -124,7 +124,9 @@ def unpack_block(key: bytes, value: bytes) -> Block:
         raise LogError(
             "a block of the log is damaged: move the log folder away and restart"
         ) from error
-    return Block(commit_lsn, index, xid, end_lsn, commit_time, count, relations, value[body:])
+    return Block(
+        commit_lsn, index, xid, end_lsn, commit_time, count, relations, bytes(value[body:])
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class LogBusyError(LogError):
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Generator[None]:
     try:
         yield
     except lmdb.MapFullError as error:
@@ -207,9 +208,9 @@ class LogWriter:
             xid, end_lsn, commit_time, _, _ = HEADER.unpack_from(cursor.value())
             old = commit_time < before_time or surplus > 0
             # A transaction goes whole: `most` and the limits are looked at only between two of them.
-            if horizon is None or horizon.lsn != commit_lsn or horizon.index == 0:
-                if not old or commit_lsn >= state.commit_lsn or removed >= most:
-                    break
+            between = horizon is None or horizon.lsn != commit_lsn or horizon.index == 0
+            if between and (not old or commit_lsn >= state.commit_lsn or removed >= most):
+                break
             surplus -= len(cursor.value()) + 16
             found = cursor.delete()
             removed += 1
@@ -245,8 +246,6 @@ class LogWriter:
 
 
 def _exclusive(path: Path) -> int:
-    import fcntl
-
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

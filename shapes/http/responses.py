@@ -21,12 +21,15 @@ Header = tuple[bytes, bytes]
 
 PIECE_BYTES = 1 << 18
 
-try:
-    _VERSION = version("pgtide")
-except PackageNotFoundError:
-    _VERSION = "dev"
 
-SERVER: Header = (b"electric-server", f"pgtide/{_VERSION}".encode())
+def _version() -> str:
+    try:
+        return version("pgtide")
+    except PackageNotFoundError:
+        return "dev"
+
+
+SERVER: Header = (b"electric-server", f"pgtide/{_version()}".encode())
 NO_CACHE: Header = (b"cache-control", b"no-cache")
 NO_STORE: Header = (b"cache-control", b"no-store")
 JSON: Header = (b"content-type", JSON_TYPE)

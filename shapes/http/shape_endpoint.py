@@ -175,13 +175,13 @@ class ShapeEndpoint:
         if reading.complete:
             messages = [*messages, up_to_date(reading.lsn)]
         extra = self._live(request) if request.live else None
-        await answer.send_messages(scope, send, headers, messages, extra)
+        return await answer.send_messages(scope, send, headers, messages, extra)
 
     async def _wait(self, place: Place, seconds: float) -> Batch | None:
         """The next batch of a feed, or None after so long."""
-        future = place.feed.next_batch(self._tail.processed)
-        await asyncio.wait([future], timeout=seconds)
         try:
+            future = place.feed.next_batch(self._tail.processed)
+            await asyncio.wait([future], timeout=seconds)
             return future.result() if future.done() else None
         except RotatedError as error:
             raise MustRefetchError(None) from error

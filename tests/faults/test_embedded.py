@@ -168,8 +168,7 @@ def test_a_server_that_refuses_to_start_says_why(folder: Path) -> None:
     server = EmbeddedPostgres(folder / "postgres", options=FAST | {"wal_level": "nonsense"})
     with pytest.raises(EmbeddedPostgresError, match="nonsense"):
         server.start()
-    # The folder is free again.
-    EmbeddedPostgres(folder / "postgres", options=FAST).remove()
+    EmbeddedPostgres(folder / "postgres", options=FAST).remove()  # the folder is free again
 
 
 def test_two_in_one_folder_are_refused(server: EmbeddedPostgres) -> None:
@@ -198,11 +197,9 @@ def test_a_half_made_cluster_is_made_anew(folder: Path) -> None:
     half = folder / "postgres" / "making-abc"
     half.mkdir(parents=True)
     (half / "PG_VERSION").write_text("18\n")
-    server = EmbeddedPostgres(folder / "postgres", options=FAST)
-    server.start()
-    assert ask(server.database_url, "select 1") == 1
+    with EmbeddedPostgres(folder / "postgres", options=FAST) as server:
+        assert ask(server.database_url, "select 1") == 1
     assert not half.exists()
-    server.remove()
 
 
 def test_the_terminals_ctrl_c_does_not_reach_it(server: EmbeddedPostgres) -> None:
@@ -287,6 +284,7 @@ def test_the_next_start_ends_one_that_is_stuck(folder: Path) -> None:
     server = EmbeddedPostgres(folder / "postgres", options=FAST)
     server.start()
     assert not runs(pid)
+    assert "received fast shutdown request" in server.log_path.read_text()
     server.remove()
 
 
@@ -345,10 +343,8 @@ def test_a_normal_user_runs_it_as_himself(folder: Path) -> None:
     assert holder.returncode == 0
     assert not runs(pid)
     # Root, coming later, leaves the data to its owner.
-    server = EmbeddedPostgres(folder / "postgres", options=FAST)
-    server.start()
-    assert Path(f"/proc/{server.pid}").stat().st_uid == NOBODY
-    server.remove()
+    with EmbeddedPostgres(folder / "postgres", options=FAST) as server:
+        assert Path(f"/proc/{server.pid}").stat().st_uid == NOBODY
 
 
 @only_root

@@ -184,6 +184,7 @@ def test_it_serves_and_stops_in_order(grow: Callable[..., Tree]) -> None:
     url = tree.until_serving()
     with urllib.request.urlopen(f"{url}/v1/health") as answer:
         assert answer.read() == b'{"status":"active"}'
+    tree.until(lambda: len(tree.events("started")) == 4)
     # As Ctrl-C at a terminal does: to the whole group, which the children are not part of.
     os.killpg(tree.process.pid, signal.SIGINT)
     assert tree.process.wait(10) == 0
@@ -203,8 +204,9 @@ def test_a_child_that_dies_is_started_again(grow: Callable[..., Tree], name: str
     os.kill(tree.pids(name)[0], signal.SIGKILL)
     tree.until(lambda: len(tree.pids(name)) == 2)
     assert f"{name} ended, starting it again in 0.1 s  signal=SIGKILL" in tree.log
-    tree.stop()
     # Nobody else was.
+    tree.until(lambda: len(tree.events("started")) >= 5)
+    tree.stop()
     assert len(tree.events("started")) == 5
 
 

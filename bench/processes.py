@@ -1,0 +1,70 @@
+"""What processes use: CPU seconds and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import psutil
+
+
+class Memory(NamedTuple):
+    """Resident and proportional set size in bytes; `pss` is 0 where the system does not tell."""
+
+    rss: int
+    pss: int
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """User and system time of exactly these processes since they began; one that ended is an error.
+
+    The kernel counts in steps of 10 ms: measure over seconds.
+    """
+    total = 0.0
+    for pid in pids:
+        times = psutil.Process(pid).cpu_times()
+        total += times.user + times.system
+    return total
+
+
+def tree_cpu_seconds(pid: int) -> float:
+    """The same of a process and all its descendants, those that have ended included."""
+    root = psutil.Process(pid)
+    total = 0.0
+    for process in (root, *root.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def memory(pid: int) -> Memory:
+    process = psutil.Process(pid)
+    info = process.memory_info()
+    try:
+        full = process.memory_full_info()
+    except (psutil.AccessDenied, AttributeError):
+        return Memory(info.rss, 0)
+    return Memory(info.rss, int(getattr(full, "pss", 0)))
+
+
+class Bystanders:
+    """How much of the machine everybody else used while we measured."""
+
+    def __init__(self) -> None:
+        self._began = self._now()
+
+    def share(self) -> float:
+        """Others' share of all cores since this object was made, 0 to 1."""
+        busy, idle, ours = (now - then for now, then in zip(self._now(), self._began, strict=True))
+        return max(0.0, busy - ours) / max(busy + idle, 1e-9)
+
+    def _now(self) -> tuple[float, float, float]:
+        times = psutil.cpu_times()
+        idle = times.idle + float(getattr(times, "iowait", 0.0))
+        # guest time is contained in user time already.
+        fields = ("user", "nice", "system", "irq", "softirq", "steal")
+        busy = sum(float(getattr(times, name, 0.0)) for name in fields)
+        return busy, idle, tree_cpu_seconds(os.getpid())

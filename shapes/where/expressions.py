@@ -1,0 +1,158 @@
+"""Typed expressions: what a where clause means.
+
+`Slot` stands for a constant whose text is not known yet; binding replaces it by a `Constant`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from engine.catalog import Column
+from shapes.where.casts import Cast
+from shapes.where.routines import Routine
+from shapes.where.types import BOOL, Type
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A value, or NULL as None."""
+
+    type: Type
+    value: Hashable | None
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The constant whose text has this number; `at` is where it stands."""
+
+    type: Type
+    number: int
+    at: int
+    negative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnValue:
+    type: Type
+    column: Column
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """A routine applied to arguments: NULL if any of them is."""
+
+    routine: Routine
+    arguments: tuple[Expression, ...]
+    at: int
+
+    @property
+    def type(self) -> Type:
+        return self.routine.result
+
+
+@dataclass(frozen=True, slots=True)
+class Convert:
+    """A type conversion; an explicit one is named in SQL even where it changes nothing."""
+
+    cast: Cast
+    argument: Expression
+    at: int
+
+    @property
+    def type(self) -> Type:
+        return self.cast.target
+
+
+@dataclass(frozen=True, slots=True)
+class _Boolean:
+    @property
+    def type(self) -> Type:
+        return BOOL
+
+
+@dataclass(frozen=True, slots=True)
+class All(_Boolean):
+    """`AND`, three-valued."""
+
+    parts: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Either(_Boolean):
+    """`OR`, three-valued."""
+
+    parts: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not(_Boolean):
+    part: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Test(_Boolean):
+    """`IS NULL`, `IS TRUE`, `IS FALSE` or `IS UNKNOWN`, by the word; never NULL itself."""
+
+    argument: Expression
+    word: str
+    negated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct(_Boolean):
+    """`IS [NOT] DISTINCT FROM`, never NULL. `routine` is the equality of the two."""
+
+    routine: Routine
+    left: Expression
+    right: Expression
+    negated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Quantified(_Boolean):
+    """`left op ANY (array)`, or `ALL` if `every`."""
+
+    routine: Routine
+    left: Expression
+    array: Expression
+    every: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """`ARRAY[…]` of elements of one scalar type."""
+
+    type: Type
+    items: tuple[Expression, ...]
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Collated:
+    """`argument COLLATE "…"`: the value itself, compared another way."""
+
+    argument: Expression
+    collation: str
+
+    @property
+    def type(self) -> Type:
+        return self.argument.type
+
+
+Expression: TypeAlias = (
+    Constant
+    | Slot
+    | ColumnValue
+    | Apply
+    | Convert
+    | All
+    | Either
+    | Not
+    | Test
+    | Distinct
+    | Quantified
+    | Elements
+    | Collated
+)
