@@ -50,7 +50,7 @@ def measure(report: Report, options: argparse.Namespace) -> None:
         report.postgres(stack.scalar("show server_version"))
         with stack.connect() as connection:
             create_items(connection)
-            publish(connection, stack.settings.publication, "items")
+            publish(connection, stack.settings.publication)
         for name, kind, per in WORKLOADS:
             report.results[name] = _measure_one(report, stack, name, kind, per, options)
     ratios = [one["ratio"] for one in report.results.values()]

@@ -43,7 +43,7 @@ class Activation:
             self._more.clear()
             wanted, self._wanted = self._wanted, {}
             try:
-                await self._pass(wanted)
+                await _Pass(self._tail, wanted).run()
             except Exception as error:
                 log.exception("a pass over the log failed")
                 _fail(wanted, error)
@@ -66,53 +66,65 @@ class Activation:
         await asyncio.shield(future)
         return feed
 
-    async def _pass(self, wanted: dict[Feed, asyncio.Future[None]]) -> None:
+
+class _Pass:
+    """One pass over the log, for all the feeds that were wanted when it began."""
+
+    def __init__(self, tail: Tail, wanted: dict[Feed, asyncio.Future[None]]) -> None:
+        self._tail = tail
+        self._wanted = wanted
+        self._routing = Routing(tail.encoders)
+        self._gates = {feed: _Gate(feed) for feed in wanted}
+        for gate in self._gates.values():
+            self._routing.add(gate)
+
+    async def run(self) -> None:
+        """Read from the oldest start to the tail's cursor, then let the feeds join its routing."""
         tail = self._tail
-        routing = Routing(tail.encoders)
-        epoch = tail.epoch
-        for feed, future in list(wanted.items()):
-            if feed.start < tail.horizon:
-                del wanted[feed]
-                future.set_exception(OutOfLogError(f"the log begins at {tail.horizon}"))
-            else:
-                routing.add(_Gate(feed))
-        position = min((feed.start for feed in wanted), default=tail.cursor)
+        starts = tail.starts
+        position = min(feed.start for feed in self._wanted)
         while position < tail.cursor:
-            position = self._step(routing, position)
-            self._drop_ended(routing, wanted)
+            position = self._step(position)
             await asyncio.sleep(0)
-            if tail.epoch != epoch:
+            if tail.starts != starts:
                 return
-        for feed, future in wanted.items():
+        for feed, future in self._wanted.items():
             if not future.done():
                 tail.routing.add(feed)
                 if feed.last is not None and feed.last >= tail.processed:
                     tail.routing.touched.add(feed)
                 future.set_result(None)
 
-    def _drop_ended(self, routing: Routing, wanted: dict[Feed, asyncio.Future[None]]) -> None:
-        ended, routing.ended = routing.ended, []
-        for subscriber, lsn in ended:
-            # What ended other shapes of the table before this one was born does not concern it.
-            if isinstance(subscriber, _Gate) and lsn >= subscriber.feed.start.lsn:
-                routing.remove(subscriber)
-                future = wanted[subscriber.feed]
-                if not future.done():
-                    future.set_exception(RotatedError(lsn))
-
-    def _step(self, routing: Routing, position: Offset) -> Offset:
+    def _step(self, position: Offset) -> Offset:
         """Route a slice of the log, at most up to the tail's cursor; where it ended."""
         deadline = time.monotonic() + STEP_SECONDS
         cursor = self._tail.cursor
-        _, blocks = self._tail.log.read(position, most=STEP_BYTES)
+        state, blocks = self._tail.log.read(position, most=STEP_BYTES)
+        if position < state.horizon:
+            for feed in self._wanted:
+                if feed.start < state.horizon:
+                    self._fail(feed, OutOfLogError(f"the log begins at {state.horizon}"))
         for block in blocks:
             if block.last > cursor:
                 return cursor
-            routing.apply(block, position)
+            self._routing.apply(block, position)
+            self._drop_ended()
             position = _after(block)
             if time.monotonic() > deadline:
                 return position
         return position if blocks else cursor
+
+    def _drop_ended(self) -> None:
+        ended, self._routing.ended = self._routing.ended, []
+        for subscriber, lsn in ended:
+            # What ended other shapes of the table before this one was born does not concern it.
+            if isinstance(subscriber, _Gate) and lsn >= subscriber.feed.start.lsn:
+                self._fail(subscriber.feed, RotatedError(lsn))
+
+    def _fail(self, feed: Feed, error: Exception) -> None:
+        self._routing.remove(self._gates[feed])
+        if not self._wanted[feed].done():
+            self._wanted[feed].set_exception(error)
 
 
 class _Gate:
@@ -161,11 +173,11 @@ async def collect(
     collector = Collector(shape, most)
     routing = Routing(tail.encoders)
     routing.add(collector)
-    epoch, position = tail.epoch, after
+    starts, position = tail.starts, after
     while position < until and not collector.full:
         position = _collect_step(tail, routing, collector, position, until)
         await asyncio.sleep(0)
-        if tail.epoch != epoch:
+        if tail.starts != starts:
             raise RotatedError()
     entries = [entry for entry in collector.entries if (entry.lsn, entry.index) <= until]
     return entries, until if position >= until else end_of(entries[-1])
@@ -175,7 +187,9 @@ def _collect_step(
     tail: Tail, routing: Routing, collector: Collector, position: Offset, until: Offset
 ) -> Offset:
     deadline = time.monotonic() + STEP_SECONDS
-    _, blocks = tail.log.read(position, most=STEP_BYTES)
+    state, blocks = tail.log.read(position, most=STEP_BYTES)
+    if position < state.horizon:
+        raise OutOfLogError(f"the log begins at {state.horizon}")
     for block in blocks:
         if (block.commit_lsn, block.index) > until:
             return until

@@ -88,9 +88,16 @@ class Database:
                     raise DatabaseUnavailableError("Database is unreachable") from error
                 raise
 
-    async def copy(self, query: str, output: Callable[[bytes], Coroutine[Any, Any, None]]) -> None:
+    async def copy(
+        self,
+        query: str,
+        output: Callable[[bytes], Coroutine[Any, Any, None]],
+        flush: Callable[[], bool],
+    ) -> None:
         """COPY a query's rows to `output`, in pieces that end wherever they end.
 
+        If `flush` then says so, the WAL so far is made durable by committing a transaction that says
+        nothing, over the same connection: had the server crashed meanwhile, that would fail.
         Raises DatabaseUnavailableError, and asyncpg.PostgresError for what Postgres says about it.
         """
         try:
@@ -104,13 +111,10 @@ class Database:
                     quote=QUOTE,
                     encoding="UTF8",
                 )
+                if flush():
+                    await connection.execute("select pg_logical_emit_message(true, 'pgtide', '')")
         except _LOST as error:
             raise DatabaseUnavailableError("Database is unreachable") from error
-
-    async def nudge(self) -> None:
-        """Make Postgres flush its WAL and send all of it: commit a transaction that says nothing."""
-        async with self.lookups() as connection:
-            await connection.execute("select pg_logical_emit_message(true, 'pgtide', '')")
 
     async def _snapshot_pool(self) -> asyncpg.Pool:
         if self._pool is None:

@@ -149,11 +149,6 @@ class Feed:
             raise RotatedError(self._ended.lsn)
 
     @property
-    def idle(self) -> bool:
-        """Whether nobody waits here."""
-        return self._waiting is None
-
-    @property
     def last(self) -> Offset | None:
         """The offset of the last recorded change, published or not."""
         positions = self._positions

@@ -108,7 +108,7 @@ class Feeds:
     def forget_idle(self, seconds: float) -> int:
         """Take out feeds that nobody has used for so long; a client that returns opens them again."""
         before = time.monotonic() - seconds
-        idle = [feed for feed in self._feeds.values() if feed.idle and feed.last_used < before]
+        idle = [feed for feed in self._feeds.values() if feed.last_used < before]
         for feed in idle:
             del self._feeds[feed.shape.hash]
             self._tail.routing.remove(feed)

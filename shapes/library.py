@@ -175,7 +175,9 @@ class Library:
             record = await self._record(handle, lambda record: record.state == "done")
             position = Offset(record.lsn, 0)
             stitch = [message.encode() for message in record.stitch]
-        if not await self._tail.reached(position.lsn, self._ahead_seconds):
+        # Whoever has seen changes of a transaction must not get it again from a node that is behind.
+        needed = position.lsn + (position.index > 0)
+        if not await self._tail.reached(needed, self._ahead_seconds):
             raise OutOfBoundsError("out of bounds for this shape")
         try:
             return Place(await self._feeds.open(shape, position), position, stitch)

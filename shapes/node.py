@@ -49,7 +49,7 @@ class Node:
             settings.log_dir,
             log_reader,
             on_ended=lambda feed, lsn: self.library.end(feed, lsn),
-            on_epoch=lambda: self._feeds.forget_all(),
+            on_start_over=lambda: self._feeds.forget_all(),
         )
         self._activation = Activation(self.tail)
         self._feeds = Feeds(self.tail, self._activation)
@@ -89,7 +89,9 @@ class Node:
         swept = time.monotonic()
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            self.library.forget_idle(self._settings.shape_idle_timeout)
+            # A reader who waits uses its feed at least once in this time.
+            longest = 2 * max(self._settings.long_poll_timeout, self._settings.sse_keepalive)
+            self.library.forget_idle(max(self._settings.shape_idle_timeout, longest))
             if time.monotonic() > swept + SNAPSHOT_SWEEP_SECONDS:
                 await self.library.sweep()
                 swept = time.monotonic()

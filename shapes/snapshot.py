@@ -23,9 +23,6 @@ from shapes.wire import snapshot_end
 
 log = logging.getLogger("node")
 
-NUDGE_SECONDS = 0.02
-"""How long to wait for the log to reach a snapshot before Postgres is asked to flush its WAL."""
-
 REACH_SECONDS = 30.0
 POLL_SECONDS = 0.01
 
@@ -40,20 +37,25 @@ class SnapshotError(PgtideError):
 
 
 class Visibility(NamedTuple):
-    """What a snapshot sees: `pg_current_snapshot()`, and a WAL position after all of that."""
+    """What a snapshot sees: `pg_current_snapshot()`, and a WAL position after all of that.
+
+    `durable`: what it sees was on the server's disk already.
+    """
 
     xmin: int
     xmax: int
     xip: frozenset[int]
     lsn: int
+    durable: bool
 
     @classmethod
     def parse(cls, line: str) -> Visibility:
-        """Read `xmin:xmax:xip,… lsn`."""
-        snapshot, _, lsn = line.partition(" ")
+        """Read `xmin:xmax:xip,… lsn flushed-lsn`."""
+        snapshot, lsn, flushed = line.split(" ")
         xmin, xmax, xip = snapshot.split(":")
         running = frozenset(int(xid) for xid in xip.split(",") if xid)
-        return cls(int(xmin), int(xmax), running, parse_lsn(lsn))
+        durable = parse_lsn(flushed) >= parse_lsn(lsn)
+        return cls(int(xmin), int(xmax), running, parse_lsn(lsn), durable)
 
     def sees(self, xid: int) -> bool:
         """Whether the transaction with this 32-bit id had ended when the snapshot was taken."""
@@ -76,7 +78,6 @@ class Snapshots:
         self._chunk_bytes = chunk_bytes
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed: dict[Handle, asyncio.Event] = {}
-        self._nudging: asyncio.Task[None] | None = None
 
     def start(
         self, shape: Shape, record: SnapshotRecord, prepare: Callable[[], Awaitable[None]]
@@ -145,7 +146,12 @@ class Snapshots:
                     limit.reschedule(asyncio.get_running_loop().time() + DATA_SECONDS)
                     await taking.feed(data)
 
-                await self._database.copy(snapshot_query(shape), feed)
+                # What was committed asynchronously can be seen before it is durable, and would be gone
+                # after a crash of Postgres: have it flushed, over this very connection. It also makes
+                # the stream go on to here.
+                await self._database.copy(
+                    snapshot_query(shape), feed, flush=lambda: not taking.durable
+                )
         except TimeoutError as error:
             raise SnapshotError(
                 "Snapshot query took too long to return data (cancelled after "
@@ -161,31 +167,23 @@ class Snapshots:
         that is in the log may still be running for the snapshot; it can have been in the log even
         before the snapshot began (`window`), which the log's index of transaction ids tells.
         """
-        await self._reach(visibility.lsn)
         tail = self._tail
-        until = Offset(visibility.lsn, 0)
-        start = window
+        if not await tail.reached(visibility.lsn, REACH_SECONDS):
+            raise SnapshotError(
+                "the replication stream did not reach the snapshot in time: is the engine connected?"
+            )
+        early = tail.log.commits_from(visibility.xmax & 0xFFFFFFFF)
         for xid in visibility.xip:
             commit_lsn = tail.log.commit_lsn_of(xid & 0xFFFFFFFF)
-            if commit_lsn is not None and tail.horizon.lsn <= commit_lsn < start.lsn:
-                start = Offset(commit_lsn, 0)
+            if commit_lsn is not None:
+                early.append(commit_lsn)
+        until = Offset(visibility.lsn, 0)
+        start = min([window, *(Offset(lsn, 0) for lsn in early if lsn >= tail.horizon.lsn)])
         missed: list[Entry] = []
         while start < until:
             entries, start = await collect(tail, shape, start, until, self._chunk_bytes)
             missed += [entry for entry in entries if not visibility.sees(entry.xid)]
         return tuple(message.decode() for message in tail.encoders.encode(shape, missed))
-
-    async def _reach(self, lsn: int) -> None:
-        """Wait until the log, as this node knows it, has everything that committed before `lsn`."""
-        if await self._tail.reached(lsn, NUDGE_SECONDS):
-            return
-        if self._nudging is None or self._nudging.done():
-            self._nudging = asyncio.create_task(self._database.nudge())
-        await asyncio.wait([self._nudging])
-        if not await self._tail.reached(lsn, REACH_SECONDS):
-            raise SnapshotError(
-                "the replication stream did not reach the snapshot in time: is the engine connected?"
-            )
 
     def _notify(self, handle: Handle) -> None:
         event = self._changed.get(handle)
@@ -235,6 +233,10 @@ class _Taking:
         if data:
             self._pieces.append(data)
             self._size += len(data)
+
+    @property
+    def durable(self) -> bool:
+        return self._visibility is not None and self._visibility.durable
 
     def finish(self) -> Visibility:
         """The stream has ended: write the last chunk."""

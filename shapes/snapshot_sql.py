@@ -28,7 +28,10 @@ _PLAIN = frozenset(
 def snapshot_query(shape: Shape) -> str:
     """The query to COPY, as CSV with DELIMITER and QUOTE. Lines after the first end with a comma."""
     rows = "" if shape.changes_only else f" union all {_messages(shape)}"
-    return f"select concat(pg_current_snapshot(), ' ', pg_current_wal_insert_lsn()){rows}"
+    return (
+        "select concat_ws(' ', pg_current_snapshot(), pg_current_wal_insert_lsn(), "
+        f"pg_current_wal_flush_lsn()){rows}"
+    )
 
 
 def _messages(shape: Shape) -> str:

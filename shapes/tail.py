@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from engine.log.doorbell import Ear
-from engine.log.layout import Block
+from engine.log.layout import Block, LogState
 from engine.log.reader import LogReader
 from engine.lsn import Offset
 from shapes.feed import Feed
@@ -39,7 +39,7 @@ class Tail:
         folder: Path,
         log_reader: LogReader,
         on_ended: Callable[[Feed, int], None],
-        on_epoch: Callable[[], None],
+        on_start_over: Callable[[], None],
     ) -> None:
         self.log = log_reader
         self.encoders = Encoders(log_reader)
@@ -50,9 +50,11 @@ class Tail:
         self.cursor = Offset(state.end_lsn, 0)
         self.processed = Offset(state.progress, 0)
         self.last_commit_end = state.end_lsn
+        self.starts = 0
+        """How often it had to start over."""
         self.streaming = False
         self._on_ended = on_ended
-        self._on_epoch = on_epoch
+        self._on_start_over = on_start_over
         self._heard = 0.0
         self._progress = 0
         self._ear = Ear(folder)
@@ -107,7 +109,12 @@ class Tail:
             progress = self._progress
             state, blocks = self.log.read(self.cursor, most=STEP_BYTES)
             if state.epoch != self.epoch:
-                self._begin_epoch()
+                log.warning("the log has begun anew: all shapes have ended")
+                self._start_over(state)
+                return True
+            if self.cursor < state.horizon:
+                log.warning("the log was trimmed before it was read: all shapes have ended")
+                self._start_over(state)
                 return True
             self.horizon = state.horizon
             for position, block in enumerate(blocks):
@@ -172,22 +179,22 @@ class Tail:
             if isinstance(subscriber, Feed):
                 self._on_ended(subscriber, lsn)
 
-    def _begin_epoch(self) -> None:
-        """The log was begun anew: nothing that was read before connects with what comes."""
-        log.warning("the log has begun anew: all shapes are rotated")
+    def _start_over(self, state: LogState) -> None:
+        """What was read before does not connect with what comes."""
         for subscriber in self.routing.subscribers():
             if isinstance(subscriber, Feed):
                 subscriber.rotate()
+        self.starts += 1
         self.encoders.clear()
         self.routing = Routing(self.encoders)
-        state = self.log.state()
         self.epoch = state.epoch
         self.horizon = state.horizon
-        self.cursor = state.horizon
-        self.processed = state.horizon
+        self.cursor = self.processed = state.horizon
         self.last_commit_end = state.horizon.lsn
+        # A pulse of the old epoch says nothing about the new one.
+        self._ear.listen()
         self._progress = 0
-        self._on_epoch()
+        self._on_start_over()
 
     def _listen(self) -> None:
         pulse = self._ear.listen()

@@ -61,7 +61,7 @@ class HttpConnection:
         return cls(reader, writer)
 
     @property
-    def transport(self) -> asyncio.Transport:
+    def transport(self) -> asyncio.WriteTransport:
         return self._writer.transport
 
     async def get(

@@ -16,8 +16,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,6 +30,8 @@ from psycopg import sql
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+LOG_TAIL = 4000
+"""Characters of the log that a failure shows."""
 
 _SERVES = re.compile(r"^pgtide serves (http://\S+)  \(ready in", re.MULTILINE)
 _TRACEBACK = "Traceback (most recent call last)"
@@ -81,7 +83,7 @@ class Serving:
     ) -> None:
         self.stop()
         if error is not None:
-            error.add_note(f"pgtide's log, {self.log_path}:\n{self.log[-6000:]}")
+            error.add_note(f"pgtide's log, {self.log_path}:\n{self.log[-LOG_TAIL:]}")
         else:
             self.check_log()
 
@@ -126,7 +128,8 @@ class Serving:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"it did not stop in {STOP_SECONDS} s:\n{self.log}") from None
+            late = f"it did not stop in {STOP_SECONDS} s:\n{self.log[-LOG_TAIL:]}"
+            raise AssertionError(late) from None
         self._process = None
         _wait_gone(family)
 
@@ -141,12 +144,13 @@ class Serving:
         _wait_gone(family)
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait for something that it should bring about."""
+        """Wait for something that it should bring about; fails early if there is a traceback."""
         deadline = time.monotonic() + START_SECONDS
         while not condition():
+            self.check_log()
             ended = self._process is None or self._process.poll() is not None
             if ended or time.monotonic() > deadline:
-                raise AssertionError(f"pgtide {what}:\n{self.log}")
+                raise AssertionError(f"pgtide {what}:\n{self.log[-LOG_TAIL:]}")
             time.sleep(0.01)
 
     # -- what it is made of ------------------------------------------------------------------------
@@ -187,7 +191,9 @@ class Serving:
     def check_log(self) -> None:
         """Fails if there is a traceback in it."""
         at = self.log.find(_TRACEBACK)
-        assert at < 0, f"a traceback in pgtide's log:\n{self.log[max(0, at - 1000) : at + 6000]}"
+        assert at < 0, (
+            f"a traceback in pgtide's log:\n{self.log[max(0, at - 1000) : at + LOG_TAIL]}"
+        )
 
     def _replace(self, pids: Callable[[], list[int]], victims: list[int]) -> None:
         expected = len(pids())
@@ -201,11 +207,9 @@ class Serving:
     def _pids(self, module: str) -> list[int]:
         found: list[int] = []
         for process in self._family():
-            try:
-                if process.status() != psutil.STATUS_ZOMBIE and module in process.cmdline():
+            with suppress(psutil.NoSuchProcess):
+                if _lives(process) and module in process.cmdline():
                     found.append(process.pid)
-            except psutil.NoSuchProcess:
-                continue
         return sorted(found)
 
     def _family(self) -> list[psutil.Process]:
@@ -216,7 +220,7 @@ class Serving:
 
 
 @contextmanager
-def fresh_database(server_url: str) -> Iterator[str]:
+def fresh_database(server_url: str) -> Generator[str]:
     """URL of a new database for as long as this lasts; for servers that several tests share."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(server_url, autocommit=True) as admin:
@@ -246,7 +250,18 @@ def _text(value: Setting) -> str:
 
 
 def _wait_gone(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
-    for process in alive:
-        process.kill()
-    assert not alive, f"these outlived their supervisor: {alive}"
+    """A zombie counts as gone: orphans are reaped by whoever adopts them, sooner or later."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while alive := [process for process in processes if _lives(process)]:
+        if time.monotonic() > deadline:
+            for process in alive:
+                process.kill()
+            raise AssertionError(f"these outlived their supervisor: {alive}")
+        time.sleep(0.01)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

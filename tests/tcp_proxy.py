@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 PIECE = 1 << 16
@@ -65,7 +65,7 @@ class TcpProxy:
         self._released.set()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[TcpProxy]:
+    async def running(self) -> AsyncGenerator[TcpProxy]:
         server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         try:

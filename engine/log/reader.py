@@ -109,6 +109,21 @@ class LogReader:
             raise LogError(f"the log has no relation version {version}")
         return RelationVersion.unpack(data)
 
+    def commits_from(self, xid: int) -> list[int]:
+        """Where transactions committed that have this (32-bit) id or a later one."""
+        found: list[int] = []
+        with self._env.begin(db=self._xids) as txn:
+            cursor = txn.cursor()
+            # Ids wrap around: what is half the circle ahead is really behind.
+            for start in (xid, 0):
+                here = cursor.set_range(XID.pack(start))
+                while here and (XID.unpack(cursor.key())[0] - xid) & 0xFFFFFFFF < 2**31:
+                    found.append(LSN.unpack(cursor.value())[0])
+                    here = cursor.next()
+                if here or start == 0:
+                    break
+        return found
+
     def commit_lsn_of(self, xid: int) -> int | None:
         """Where the transaction with this (32-bit) id committed, if the log holds it."""
         with self._env.begin(db=self._xids) as txn:

@@ -48,6 +48,7 @@ async def _stream(
         future = place.feed.next_batch(tail.processed)
         left = ends - time.monotonic()
         if left <= 0:
+            await _renew(library, place, send)
             return
         await asyncio.wait(
             [future, gone],
@@ -67,6 +68,13 @@ async def _stream(
         # What came while the client was slow to take this is not in the next batch.
         if place.feed.count_after(place.position):
             place = await _catch_up(settings, library, place, send)
+
+
+async def _renew(library: Library, place: Place, send: Send) -> None:
+    """Leave a client that heard nothing for long with an offset that the log will still reach."""
+    renewed = library.renewed(place.position)
+    if renewed != place.position:
+        await _send(send, sse_events([up_to_date(renewed.lsn)]))
 
 
 async def _catch_up(settings: Settings, library: Library, place: Place, send: Send) -> Place:

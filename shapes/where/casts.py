@@ -34,7 +34,6 @@ from shapes.where.types import (
     UUID,
     VARCHAR,
     Type,
-    array_of,
 )
 
 
@@ -143,13 +142,10 @@ def _float_to_numeric(digits: int) -> Callable[[Float], Numeric]:
     return convert
 
 
-for _source, _ in _INTEGERS:
-    for _target, _limits in _INTEGERS:
-        if _source is not _target:
-            _wider = _limits.stop > 2**15 and _INTEGERS.index((_target, _limits)) > [
-                one for one, _ in _INTEGERS
-            ].index(_source)
-            _add(_source, _target, None if _wider else _to_integer(_limits), implicit=_wider)
+for _width, (_source, _) in enumerate(_INTEGERS):
+    for _narrower, _limits in _INTEGERS[:_width]:
+        _add(_narrower, _source, None, implicit=True)
+        _add(_source, _narrower, _to_integer(_limits))
     _add(_source, NUMERIC, Decimal, implicit=True)
     _add(_source, FLOAT4, _integer_to_float4, implicit=True)
     _add(_source, FLOAT8, float, implicit=True)
@@ -197,5 +193,3 @@ _add(BPCHAR, NAME, strings.read_name, implicit=True)
 _add(NAME, TEXT, None, implicit=True)
 _add(NAME, VARCHAR, None)
 _add(NAME, BPCHAR, strings.read_bpchar)
-
-TEXT_ARRAY: Final = array_of(TEXT)

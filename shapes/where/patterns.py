@@ -10,21 +10,30 @@ from functools import lru_cache
 @lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> re.Pattern[str]:
     """A regular expression for a pattern. Raises ValueError if it ends with a lone backslash."""
-    parts: list[str] = []
+    segments = [""]
     characters = iter(pattern)
     for one in characters:
         if one == "%":
-            parts.append(".*")
+            segments.append("")
         elif one == "_":
-            parts.append(".")
+            segments[-1] += "."
         elif one == "\\":
             escaped = next(characters, None)
             if escaped is None:
                 raise ValueError("LIKE pattern must not end with escape character")
-            parts.append(re.escape(escaped))
+            segments[-1] += re.escape(escaped)
         else:
-            parts.append(re.escape(one))
-    return re.compile("".join(parts), re.DOTALL)
+            segments[-1] += re.escape(one)
+    return re.compile(_expression(segments), re.DOTALL)
+
+
+def _expression(segments: list[str]) -> str:
+    """`first%…%last`. The first place where a segment between two `%` fits is as good as any, so
+    these groups are atomic and matching takes no more than linear time per segment."""
+    if len(segments) == 1:
+        return segments[0]
+    first, *middle, last = segments
+    return first + "".join(f"(?>.*?{one})" for one in middle if one) + ".*" + last
 
 
 _FOLD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")

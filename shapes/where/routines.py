@@ -14,7 +14,15 @@ from functools import cache
 from typing import Any, Final
 
 from shapes.where.arrays import ArrayValue
-from shapes.where.numbers import NotANumber
+from shapes.where.numbers import (
+    INT2_RANGE,
+    INT4_RANGE,
+    INT8_RANGE,
+    Float,
+    NotANumber,
+    Numeric,
+    in_range,
+)
 from shapes.where.patterns import ilike, like, matcher
 from shapes.where.types import (
     BOOL,
@@ -137,20 +145,38 @@ def _pattern(
 # -- signs -----------------------------------------------------------------------------------------
 
 
-def _negative(numeric: Type) -> Callable[[Any], Hashable]:
-    def apply(value: Any) -> Hashable:
-        if isinstance(value, NotANumber):
-            return value
-        return numeric.read(numeric.write(value).replace("-", "", 1)) if value < 0 else -value
+def _same(value: Hashable) -> Hashable:
+    return value
 
-    return apply
+
+def _negative_integer(limits: range) -> Callable[[int], int]:
+    return lambda value: in_range(-value, limits)
+
+
+def _negative_float(value: Float) -> Float:
+    return value if isinstance(value, NotANumber) else -value
+
+
+def _negative_numeric(value: Numeric) -> Numeric:
+    # Python's own sign would round to the context's digits, and make a negative zero.
+    return value if isinstance(value, NotANumber) or not value else value.copy_negate()
+
+
+_NEGATIVE: Final[dict[Type, Callable[[Any], Hashable]]] = {
+    INT2: _negative_integer(INT2_RANGE),
+    INT4: _negative_integer(INT4_RANGE),
+    INT8: _negative_integer(INT8_RANGE),
+    NUMERIC: _negative_numeric,
+    FLOAT4: _negative_float,
+    FLOAT8: _negative_float,
+}
 
 
 def _signs() -> list[Routine]:
     found: list[Routine] = []
-    for one in (INT2, INT4, INT8, NUMERIC, FLOAT4, FLOAT8):
-        found.append(Routine("+", (one,), one, operator.pos, "{0}"))
-        found.append(Routine("-", (one,), one, _negative(one), fallible=True))
+    for one, negative in _NEGATIVE.items():
+        found.append(Routine("+", (one,), one, _same, "{0}"))
+        found.append(Routine("-", (one,), one, negative, fallible=True))
     return found
 
 

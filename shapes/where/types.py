@@ -121,7 +121,6 @@ INTERVAL: Final = Type(
     intervals.read_interval,
     intervals.parse_interval,
     intervals.write_interval,
-    as_text=True,
     preferred=True,
 )
 

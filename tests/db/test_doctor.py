@@ -1,4 +1,7 @@
-"""The doctor finds each thing that is wrong, and what it recommends mends it."""
+"""The doctor finds each thing that is wrong, and what it recommends mends it.
+
+One long file, because each requirement has its test and they share the crippled servers.
+"""
 
 from __future__ import annotations
 

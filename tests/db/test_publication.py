@@ -1,4 +1,7 @@
-"""Publishing tables: what is altered, what is refused, and that no change slips through."""
+"""Publishing tables: what is altered, what is refused, and that no change slips through.
+
+One long file, because all of it is one function's contract.
+"""
 
 from __future__ import annotations
 
