@@ -11,10 +11,12 @@ import psutil
 
 
 class Memory(NamedTuple):
-    """Resident and proportional set size in bytes; `pss` is 0 where the system does not tell."""
+    """Bytes: resident, resident with shared pages divided among those who share them, and not shared
+    with anybody. The latter two are 0 where the system does not tell."""
 
     rss: int
     pss: int
+    private: int
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
@@ -46,8 +48,8 @@ def memory(pid: int) -> Memory:
     try:
         full = process.memory_full_info()
     except (psutil.AccessDenied, AttributeError):
-        return Memory(info.rss, 0)
-    return Memory(info.rss, int(getattr(full, "pss", 0)))
+        return Memory(info.rss, 0, 0)
+    return Memory(info.rss, int(getattr(full, "pss", 0)), int(full.uss))
 
 
 class Bystanders:

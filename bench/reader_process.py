@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import orjson
 
@@ -71,8 +71,8 @@ class Connection(asyncio.Protocol):
         )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclass of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.on_lost()
@@ -253,7 +253,7 @@ def _say(line: bytes) -> None:
 
 
 def _die(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-    print(context.get("exception") or context.get("message"), file=sys.stderr, flush=True)
+    print(repr(context.get("exception")), context.get("message"), file=sys.stderr, flush=True)
     os._exit(1)
 
 

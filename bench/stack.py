@@ -13,10 +13,11 @@ from typing import Any, LiteralString
 
 import psycopg
 
+from bench.processes import cpu_seconds, tree_cpu_seconds
 from engine import lifeline, listener
 from engine.embedded import EmbeddedPostgres
-from engine.log.reader import LogMissingError, LogReader
 from engine.log.layout import LogState
+from engine.log.reader import LogMissingError, LogReader
 from engine.program import Program
 from engine.settings import Settings
 
@@ -155,6 +156,14 @@ class Stack:
         self.start_engine()
         self.start_node()
 
+    def cpu(self) -> dict[str, float]:
+        """CPU seconds used until now, of engine, nodes and Postgres with all its processes."""
+        return {
+            "engine": cpu_seconds([self.engine_pid]),
+            "node": cpu_seconds(self.node_pids),
+            "postgres": tree_cpu_seconds(self.postgres_pid),
+        }
+
     def close(self) -> None:
         for node in self._nodes:
             node.ask_to_end()
@@ -164,6 +173,11 @@ class Stack:
         self._door.close()
         self._line.close()
         self.postgres.remove()
+
+
+def micros_per(count: int, before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """CPU microseconds per one of `count` things that were done between two `Stack.cpu`."""
+    return {name: round((after[name] - before[name]) / count * 1e6, 2) for name in before}
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import psycopg
 
 from engine.catalog import Column, Table, load_table
 from engine.errors import PgtideError
-from engine.publication import ensure_table_published
+from engine.publication import ensure_table_published, read_publication
 from shapes.database import Database
 from shapes.identifiers import parse_columns, parse_table
 from shapes.shape import Projection, Shape, make_shape
@@ -68,6 +68,8 @@ class Definitions:
         self._tables: dict[tuple[str, str], Table] = {}
         self._projections: dict[tuple[int, tuple[str, ...] | None], Projection] = {}
         self._published: dict[int, float] = {}
+        self._mending: dict[int, asyncio.Task[None]] = {}
+        self._generated_sent = False
 
     async def resolve(self, definition: Definition) -> Shape:
         """The shape that a request means.
@@ -92,6 +94,24 @@ class Definitions:
         async with self._database.lookups() as connection:
             await ensure_table_published(connection, self._publication, table, manual=self._manual)
         self._published[table.oid] = time.monotonic()
+
+    def mend(self, table: Table) -> None:
+        """A partition has come that does not send its old rows: publish the table again, soon."""
+        self._published.pop(table.oid, None)
+        if table.oid not in self._mending:
+            log.warning(
+                "%s.%s has a partition without replica identity FULL: mending it",
+                *(table.schema, table.name),
+            )
+            task = asyncio.create_task(self._mend(table))
+            self._mending[table.oid] = task
+            task.add_done_callback(lambda _: self._mending.pop(table.oid, None))
+
+    async def _mend(self, table: Table) -> None:
+        try:
+            await self.publish(table)
+        except (PgtideError, psycopg.Error) as error:
+            log.error("cannot publish %s.%s anew: %s", table.schema, table.name, error)
 
     def forget(self, oid: int) -> None:
         """The table is not what it was: look it up again."""
@@ -136,6 +156,9 @@ class Definitions:
         if table is None:
             async with self._database.lookups() as connection:
                 table = await load_table(connection, *name)
+                if table is not None and any(column.generated for column in table.columns):
+                    publication = await read_publication(connection, self._publication)
+                    self._generated_sent = bool(publication and publication.generated_columns)
             if table is None:
                 schema, relation = name
                 raise InvalidRequestError(
@@ -151,7 +174,7 @@ class Definitions:
         key = (table.oid, names if names is None else tuple(sorted(names)))
         projection = self._projections.get(key)
         if projection is None or projection.table is not table:
-            columns = _selected(table, names)
+            columns = _selected(table, names, generated=self._generated_sent)
             projection = self._projections[key] = Projection(table, columns, names is not None)
         return projection
 
@@ -184,9 +207,17 @@ def _column_names(text: str) -> list[str]:
         raise InvalidRequestError("columns", str(error)) from error
 
 
-def _selected(table: Table, names: tuple[str, ...] | None) -> tuple[Column, ...]:
+def _selected(
+    table: Table, names: tuple[str, ...] | None, *, generated: bool
+) -> tuple[Column, ...]:
+    """The columns to deliver. `generated`: the publication sends stored generated ones."""
+    unsent = {
+        column.name
+        for column in table.columns
+        if column.generated and (column.virtual or not generated)
+    }
     if names is None:
-        hidden = [column.name for column in table.columns if column.generated]
+        hidden = [column.name for column in table.columns if column.name in unsent]
         if hidden:
             raise InvalidRequestError(
                 "columns",
@@ -201,12 +232,12 @@ def _selected(table: Table, names: tuple[str, ...] | None) -> tuple[Column, ...]
         raise InvalidRequestError(
             "columns", f"The following columns are not found on the table: {', '.join(unknown)}"
         )
-    generated = [name for name in names if known[name].generated]
-    if generated:
+    refused = [name for name in names if name in unsent]
+    if refused:
         raise InvalidRequestError(
             "columns",
             "The following columns are generated and cannot be included in the shape: "
-            f"{', '.join(generated)}",
+            f"{', '.join(refused)}",
         )
     keys = table.primary_key or table.columns
     missing = [column.name for column in keys if column.name not in names]

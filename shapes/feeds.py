@@ -11,8 +11,13 @@ from engine.lsn import Offset
 from shapes.activation import Activation, OutOfLogError, collect
 from shapes.encoder import Entry
 from shapes.feed import Feed, end_of
+from shapes.routing import Encoders
 from shapes.shape import Shape
 from shapes.tail import STEP_SECONDS, Tail
+
+PAGE_ENTRIES = 512
+PAGE_BYTES = 1 << 20
+"""How much is read from the log at a time, about, before it is encoded."""
 
 
 class Reading(NamedTuple):
@@ -60,39 +65,35 @@ class Feeds:
         return await asyncio.shield(opening)
 
     async def read(self, feed: Feed, after: Offset, most: int) -> Reading:
-        """About `most` bytes of what the feed has after `after`; at least one message if there is any.
+        """What the feed has after `after`, until it has `most` bytes.
 
         Raises OutOfLogError and RotatedError.
         """
         tail = self._tail
-        messages: list[bytes] = []
-        position = end = after
-        if position < feed.start:
+        page = _Page(tail.encoders, feed.shape, after, most)
+        position = after
+        while not page.full:
             until = min(feed.start, tail.processed)
-            entries, position = await collect(tail, feed.shape, position, until, most)
-            if position < until:
-                messages = tail.encoders.encode(feed.shape, entries, entries[-1].lsn)
-                return Reading(messages, position, complete=False, lsn=position.lsn)
-            if entries:
-                messages = tail.encoders.encode(feed.shape, entries)
-                end = end_of(entries[-1])
-                most -= sum(map(len, messages))
+            if position >= until:
+                break
+            entries, position = await collect(tail, feed.shape, position, until, PAGE_BYTES)
+            following = entries[-1].lsn if entries and position < until else 0
+            page.add(entries, following)
         feed.check()
+        if page.full:
+            return page.reading(page.end.lsn, complete=False)
         # From here on nothing waits if there is nothing more: whoever then asks for the next batch
         # misses nothing in between.
         processed = tail.processed
         lsn = max(tail.last_commit_end, position.lsn)
         places = feed.positions_after(position, processed) if position < processed else []
-        if not places:
-            return Reading(messages, end, complete=True, lsn=lsn)
-        if messages and most <= 0:
-            return Reading(messages, end, complete=False, lsn=lsn)
-        entries = await self._fetch(places, most)
+        taken = 0
+        while taken < len(places) and not page.full:
+            entries = await self._fetch(places[taken : taken + PAGE_ENTRIES])
+            taken += len(entries)
+            page.add(entries, places[taken][0] if taken < len(places) else 0)
         feed.check()
-        complete = len(entries) == len(places)
-        next_lsn = 0 if complete else places[len(entries)][0]
-        messages += tail.encoders.encode(feed.shape, entries, next_lsn)
-        return Reading(messages, end_of(entries[-1]), complete, lsn)
+        return page.reading(lsn, complete=taken == len(places) and not page.cut)
 
     def drop(self, feed: Feed, lsn: int | None = None) -> None:
         """Take a feed out; its readers learn that the shape has ended."""
@@ -119,7 +120,7 @@ class Feeds:
         self._feeds[shape.hash] = feed
         return feed
 
-    async def _fetch(self, places: list[tuple[int, int, int]], most: int) -> list[Entry]:
+    async def _fetch(self, places: list[tuple[int, int, int]]) -> list[Entry]:
         """Read the changes at these positions from the log, in slices."""
         entries: list[Entry] = []
         block: Block | None = None
@@ -131,13 +132,39 @@ class Feeds:
                 if block is None:
                     raise OutOfLogError("the log was trimmed while it was read")
                 changes = block.changes()
-                most -= len(block.payload) // max(block.count, 1)
             version, _, new, old = changes[(index - block.index) // INDEX_STEP]
             entries.append(Entry(lsn, index, kind, version, block.xid, new, old))
-            most -= len(block.payload) // block.count
-            if most <= 0:
-                break
             if time.monotonic() > deadline:
                 await asyncio.sleep(0)
                 deadline = time.monotonic() + STEP_SECONDS
         return entries
+
+
+class _Page:
+    """Messages of one reading, until they are enough."""
+
+    def __init__(self, encoders: Encoders, shape: Shape, after: Offset, most: int) -> None:
+        self._encoders = encoders
+        self._shape = shape
+        self._left = most
+        self._messages: list[bytes] = []
+        self.end = after
+        self.cut = False
+        """Whether there were entries that did not fit any more."""
+
+    @property
+    def full(self) -> bool:
+        return self._left <= 0
+
+    def add(self, entries: list[Entry], next_lsn: int) -> None:
+        """Take what fits; `next_lsn` as `Encoders.encode_some` has it."""
+        if not entries:
+            return
+        messages, taken = self._encoders.encode_some(self._shape, entries, next_lsn, self._left)
+        self._messages += messages
+        self._left -= sum(map(len, messages)) + 2 * len(messages)
+        self.end = end_of(entries[taken - 1])
+        self.cut = taken < len(entries)
+
+    def reading(self, lsn: int, *, complete: bool) -> Reading:
+        return Reading(self._messages, self.end, complete, lsn)

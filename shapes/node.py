@@ -20,6 +20,7 @@ from engine.settings import Settings
 from shapes.activation import Activation
 from shapes.database import Database
 from shapes.definitions import Definitions
+from shapes.feed import Feed
 from shapes.feeds import Feeds
 from shapes.http.application import Application
 from shapes.http.front import Front
@@ -42,13 +43,15 @@ class Node:
         if settings.database_url is None:
             raise SettingsError("no database to follow: set DATABASE_URL or --database-url")
         self._settings = settings
-        queries = settings.pooled_database_url or settings.database_url
-        self._database = Database(queries, settings.db_pool_size // settings.nodes)
+        self._database = Database(
+            settings.query_url or settings.database_url, settings.db_pool_size // settings.nodes
+        )
         self._store = SnapshotStore(settings.snapshot_dir)
         self.tail = Tail(
             settings.log_dir,
             log_reader,
-            on_ended=lambda feed, lsn: self.library.end(feed, lsn),
+            on_ended=self._end,
+            on_incomplete=lambda table: self._definitions.mend(table),
             on_start_over=lambda: self._feeds.forget_all(),
         )
         self._activation = Activation(self.tail)
@@ -84,6 +87,9 @@ class Node:
             await self._snapshots.close()
             await self._database.close()
             self._store.close()
+
+    def _end(self, feed: Feed, lsn: int) -> None:
+        self.library.end(feed, lsn)
 
     async def _sweep(self) -> None:
         swept = time.monotonic()
@@ -149,14 +155,22 @@ async def _open_log(settings: Settings) -> LogReader:
     said = False
     while True:
         try:
-            reader = LogReader(settings.log_dir)
-            reader.state()
-            return reader
+            return _begun(LogReader(settings.log_dir))
         except LogMissingError as error:
             if not said:
                 log.info("waiting for the log: %s", error)
                 said = True
             await asyncio.sleep(0.05)
+
+
+def _begun(reader: LogReader) -> LogReader:
+    try:
+        reader.state()
+    except LogMissingError:
+        # A process may have a log open only once.
+        reader.close()
+        raise
+    return reader
 
 
 def main() -> None:

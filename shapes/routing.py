@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Protocol
 
+from engine.catalog import Table
 from engine.log.layout import INDEX_STEP, Block, RelationVersion, Row
 from engine.log.reader import LogReader
 from engine.lsn import Offset
@@ -45,16 +47,29 @@ class Encoders:
             )
         return encoder
 
-    def encode(self, shape: Shape, entries: list[Entry], next_lsn: int = 0) -> list[bytes]:
-        """Messages of entries; `next_lsn` is the commit LSN of the entry that follows them, if any."""
+    def encode(self, shape: Shape, entries: list[Entry]) -> list[bytes]:
+        """Messages of entries that end with a complete transaction."""
+        return self.encode_some(shape, entries, 0, sys.maxsize)[0]
+
+    def encode_some(
+        self, shape: Shape, entries: list[Entry], next_lsn: int, most: int
+    ) -> tuple[list[bytes], int]:
+        """Messages until they have `most` bytes, and of how many entries they are.
+
+        `next_lsn` is the commit LSN of the entry that follows these, 0 if none does.
+        """
         messages: list[bytes] = []
         final = len(entries) - 1
         for position, entry in enumerate(entries):
             following = next_lsn if position == final else entries[position + 1].lsn
-            messages += self.encoder(shape, entry.version).encode(
+            for message in self.encoder(shape, entry.version).encode(
                 entry, last=following != entry.lsn
-            )
-        return messages
+            ):
+                messages.append(message)
+                most -= len(message) + 2
+            if most <= 0:
+                return messages, position + 1
+        return messages, len(entries)
 
     def clear(self) -> None:
         """Forget everything: relation versions mean something else in another epoch of the log."""
@@ -84,6 +99,8 @@ class Routing:
         """Subscribers that have recorded something since somebody last cleared this."""
         self.ended: list[tuple[Subscriber, int]] = []
         """Subscribers whose shape has ended, with the commit LSN of what ended it."""
+        self.incomplete: set[Table] = set()
+        """Tables with subscribers of which a relation (a new partition) does not send old rows."""
 
     def __len__(self) -> int:
         return sum(len(routes.subscribers) for routes in self._tables.values())
@@ -238,6 +255,8 @@ class Routing:
                     if not fits(subscriber.shape, version)
                 ]
                 found.append((routes, self._router(routes, version)))
+                if version.replica_identity != "f":
+                    self.incomplete.add(next(iter(routes.subscribers)).shape.table)
         self._by_version[number] = found
         return found
 
@@ -271,7 +290,7 @@ def fits(shape: Shape, version: RelationVersion) -> bool:
         return False
     there = {column.name: (column.type_oid, column.modifier) for column in version.columns}
     for column in shape.projection.columns:
-        if not column.generated and there.get(column.name) != (column.type_oid, column.modifier):
+        if there.get(column.name) != (column.type_oid, column.modifier):
             return False
     if shape.condition is not None and not shape.condition.columns <= there.keys():
         return False

@@ -12,6 +12,7 @@ import asyncpg
 
 from engine.errors import DatabaseSetupError, PgtideError
 from engine.lsn import Offset, parse_lsn
+from engine.publication_errors import PublicationError
 from shapes.activation import collect
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.encoder import Entry
@@ -283,6 +284,8 @@ def _explain(error: Exception) -> str:
         return "The table has been dropped or renamed"
     if isinstance(error, DatabaseUnavailableError):
         return "Database connection not available"
+    if isinstance(error, PublicationError):
+        return error.message
     if isinstance(error, (DatabaseSetupError, SnapshotError)):
         return str(error)
     log.error("snapshot failed", exc_info=error)

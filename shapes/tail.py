@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+from engine.catalog import Table
 from engine.log.doorbell import Ear
 from engine.log.layout import Block, LogState
 from engine.log.reader import LogReader
@@ -38,7 +39,9 @@ class Tail:
         self,
         folder: Path,
         log_reader: LogReader,
+        *,
         on_ended: Callable[[Feed, int], None],
+        on_incomplete: Callable[[Table], None],
         on_start_over: Callable[[], None],
     ) -> None:
         self.log = log_reader
@@ -54,6 +57,7 @@ class Tail:
         """How often it had to start over."""
         self.streaming = False
         self._on_ended = on_ended
+        self._on_incomplete = on_incomplete
         self._on_start_over = on_start_over
         self._heard = 0.0
         self._progress = 0
@@ -143,6 +147,10 @@ class Tail:
             self.cursor = block.last
         if self.routing.ended:
             self._end_shapes()
+        if self.routing.incomplete:
+            incomplete, self.routing.incomplete = self.routing.incomplete, set()
+            for table in incomplete:
+                self._on_incomplete(table)
 
     @property
     def between_transactions(self) -> bool:

@@ -34,13 +34,17 @@ class LogReader:
             self._env = lmdb.open(
                 str(path), map_size=MAP_SIZE, max_dbs=DATABASES, readonly=True, max_readers=510
             )
+        except lmdb.Error as error:
+            raise LogError(f"the log in {path} cannot be read: {error}") from error
+        try:
             self._blocks = self._env.open_db(b"blocks", create=False)
             self._relations = self._env.open_db(b"relations", create=False)
             self._xids = self._env.open_db(b"xids", create=False)
             self._meta = self._env.open_db(b"meta", create=False)
-        except lmdb.NotFoundError as error:
-            raise LogMissingError(f"the log in {path} is being made") from error
         except lmdb.Error as error:
+            self._env.close()
+            if isinstance(error, (lmdb.NotFoundError, lmdb.ReadonlyError)):
+                raise LogMissingError(f"the log in {path} is being made") from error
             raise LogError(f"the log in {path} cannot be read: {error}") from error
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import logging
 
 from engine.errors import DatabaseSetupError
 from engine.log.reader import LogMissingError
+from engine.publication_errors import PublicationError
 from shapes.database import DatabaseUnavailableError
 from shapes.definitions import InvalidRequestError
 from shapes.http.responses import NO_STORE, Header, Send, send_json
@@ -34,6 +35,9 @@ async def answer_error(send: Send, headers: list[Header], error: Exception) -> N
                 "Please try again later."
             }
             await send_json(send, 503, [*headers, _retry_after(1)], body)
+        case PublicationError():
+            headers += [_retry_after(10), _KNOWN]
+            await send_json(send, 503, headers, {"message": error.message})
         case SnapshotError() | DatabaseSetupError():
             headers += [_retry_after(10), _KNOWN]
             await send_json(send, 503, headers, {"message": str(error)})

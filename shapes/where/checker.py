@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from engine.catalog import Table
 from shapes.where import syntax
-from shapes.where.casts import find_cast, is_implicit
+from shapes.where.casts import find_cast
 from shapes.where.collations import BYTEWISE, objection
 from shapes.where.errors import WhereError
 from shapes.where.expressions import (
@@ -24,9 +24,10 @@ from shapes.where.expressions import (
     Quantified,
     Slot,
     Test,
+    columns_in,
 )
 from shapes.where.overloads import common_type, resolve
-from shapes.where.routines import Routine, equality, is_known
+from shapes.where.routines import Routine, is_known
 from shapes.where.syntax import Tree
 from shapes.where.types import (
     BOOL,
@@ -292,8 +293,8 @@ class Checker:
                 )
                 return self._is_test(test)
         routine = self._operator("=", (left.type, right.type), tree.at)
-        arguments = self._arguments(routine, (left, right), tree.at)
-        return Distinct(routine, *arguments, tree.negated)
+        left, right = self._arguments(routine, (left, right), tree.at)
+        return Distinct(routine, left, right, tree.negated)
 
     def _membership(self, tree: syntax.Membership) -> Expression:
         left = self.check(tree.operand)
@@ -344,42 +345,10 @@ class Checker:
         reason = routine.refused or objection(routine, arguments)
         if reason:
             raise WhereError(reason, at)
-        return Quantified(routine, *arguments, every)
+        return Quantified(routine, *arguments, every, at)
 
     def _coerce_array(self, array: Expression, target: Type, at: int) -> Expression:
         return array if array.type is target else self.coerce(array, target, at)
 
 
 _LISTABLE = frozenset("BNSDTUE")
-
-
-def columns_in(expression: Expression) -> Iterator[ColumnValue]:
-    """Every reference to a column within an expression, as often as it occurs."""
-    if isinstance(expression, ColumnValue):
-        yield expression
-    for part in parts_of(expression):
-        yield from columns_in(part)
-
-
-def parts_of(expression: Expression) -> tuple[Expression, ...]:
-    """The expressions directly below one."""
-    match expression:
-        case Apply():
-            return expression.arguments
-        case All() | Either():
-            return expression.parts
-        case Not():
-            return (expression.part,)
-        case Convert() | Test() | Collated():
-            return (expression.argument,)
-        case Distinct():
-            return (expression.left, expression.right)
-        case Quantified():
-            return (expression.left, expression.array)
-        case Elements():
-            return expression.items
-        case _:
-            return ()
-
-
-__all__ = ["Checker", "columns_in", "equality", "is_implicit", "parts_of"]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -118,6 +118,7 @@ class Quantified(_Boolean):
     left: Expression
     array: Expression
     every: bool
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,3 +157,39 @@ Expression: TypeAlias = (
     | Elements
     | Collated
 )
+
+
+def uncollated(expression: Expression) -> Expression:
+    """The expression below COLLATE, which changes no value."""
+    while isinstance(expression, Collated):
+        expression = expression.argument
+    return expression
+
+
+def columns_in(expression: Expression) -> Iterator[ColumnValue]:
+    """Every reference to a column within an expression, as often as it occurs."""
+    if isinstance(expression, ColumnValue):
+        yield expression
+    for part in parts_of(expression):
+        yield from columns_in(part)
+
+
+def parts_of(expression: Expression) -> tuple[Expression, ...]:
+    """The expressions directly below one."""
+    match expression:
+        case Apply():
+            return expression.arguments
+        case All() | Either():
+            return expression.parts
+        case Not():
+            return (expression.part,)
+        case Convert() | Test() | Collated():
+            return (expression.argument,)
+        case Distinct():
+            return (expression.left, expression.right)
+        case Quantified():
+            return (expression.left, expression.array)
+        case Elements():
+            return expression.items
+        case _:
+            return ()

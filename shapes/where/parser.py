@@ -36,12 +36,12 @@ _MAX_INT8: Final = 2**63 - 1
 
 
 class Parser:
-    """Parses one where clause. `slots` are the tokens of its constants, by slot number."""
+    """Parses one where clause. `slots` are the positions of its constants' tokens, by slot number."""
 
     def __init__(self, text: str, tokens: list[Token]) -> None:
         self._cursor = Cursor(text, tokens)
         self._depth = 0
-        self.slots: list[Token] = []
+        self.slots: list[int] = []
 
     def parse(self) -> Tree:
         tree = self._expression(OR)
@@ -225,11 +225,11 @@ class Parser:
         raise cursor.error()
 
     def _text(self, token: Token) -> Tree:
-        self.slots.append(token)
+        self.slots.append(self._cursor.position - 1)
         return syntax.Text(token.start, len(self.slots) - 1)
 
     def _number(self, token: Token, at: int, *, negative: bool) -> Tree:
-        self.slots.append(token)
+        self.slots.append(self._cursor.position - 1)
         return syntax.Number(
             at, len(self.slots) - 1, number_type(token.value, negative=negative), negative
         )

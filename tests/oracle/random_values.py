@@ -65,7 +65,7 @@ def _long_text(random: Random) -> str:
     """Often long enough to be kept out of line, where an update leaves it out of the stream."""
     if random.random() < 0.4:
         return _text(random)
-    unit = "".join(random.choice("abc /\\\"日\n") for _ in range(20))
+    unit = "".join(random.choice('abc /\\"日\n') for _ in range(20))
     return f"repeat({quote(unit)}, {random.choice((150, 400))})"
 
 
@@ -88,6 +88,10 @@ def _float(random: Random) -> str:
     return random.choice(
         ("0", "1", "-1.5", "0.1", "1e-300", "1e22", "'NaN'", "'Infinity'", "'-Infinity'", "3")
     )
+
+
+def _small_float(random: Random) -> str:
+    return random.choice(("0", "0.1", "-2.5", "'NaN'"))
 
 
 def _bool(random: Random) -> str:
@@ -172,15 +176,27 @@ def _text_array(random: Random) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """A column type. `keyable`: may be part of a primary key. `filters` names how where clauses may
-    use it: `equal` (=, <>, in), `order` (and <, >), `array` (any, @>), `null` (is null only).
-    `suffix` are column constraints or the like."""
+    """A column type; `draw` makes an SQL expression of it, never NULL.
+
+    `filters` says how where clauses may use it: `equal` (=, <>, in), `order` (also <, >), `array`
+    (any, @>), `null` (only is null). `keyable`: may be part of a primary key. `external`: its long
+    values are stored out of line.
+    """
 
     name: str
     draw: Draw
     filters: str
     keyable: bool = False
     external: bool = False
+
+    def constant(self, random: Random) -> str:
+        """The text of a value to compare with; of an array type, of its elements."""
+        if self.name.startswith(("text", "varchar")):
+            return word(random)
+        if self.name == "int4[]":
+            return str(random.randint(-3, 6))
+        text = self.draw(random)
+        return text[1:-1].replace("''", "'") if text.startswith("'") else text
 
 
 KINDS = (
@@ -194,7 +210,7 @@ KINDS = (
     Kind("numeric", _numeric, "order", keyable=True),
     Kind("numeric(8,2)", lambda random: f"{random.randint(-999, 999) / 4}", "order"),
     Kind("float8", _float, "order"),
-    Kind("float4", _float_small := lambda random: random.choice(("0", "0.1", "-2.5", "'NaN'")), "order"),
+    Kind("float4", _small_float, "order"),
     Kind("bool", _bool, "equal"),
     Kind("timestamptz", _moment, "order", keyable=True),
     Kind("timestamp", _moment, "order"),
@@ -205,7 +221,7 @@ KINDS = (
     Kind("jsonb", _json, "null"),
     Kind("json", _json, "null"),
     Kind("bytea", _bytea, "null"),
-    Kind(ENUM_TYPE, _enum, "enum", keyable=True),
+    Kind(ENUM_TYPE, _enum, "null", keyable=True),
     Kind(DOMAIN_TYPE, lambda random: str(random.randint(-5, 9)), "null"),
     Kind("inet", _inet, "null", keyable=True),
     Kind("int4range", _range, "null"),

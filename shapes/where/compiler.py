@@ -1,0 +1,331 @@
+"""From bound expressions to Python functions.
+
+An expression becomes the source of one Python function over a row. Names, texts and constants never
+enter the source: it holds positions and numbered references only, so that conditions which differ
+in constants alone share one code object.
+
+Three-valued logic is compiled by what is asked: `_true(x)` is Python source that is true if and only
+if x is TRUE, `_false(x)` likewise for FALSE, and `_value(x)` yields True, False or None.
+
+Where Postgres raises an error for a row (a text that is no number, an overflow), the part of the
+condition that fails counts as NULL.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, cast
+
+from shapes.where.arrays import ArrayValue
+from shapes.where.binding import quantify
+from shapes.where.errors import UnchangedValueError
+from shapes.where.expressions import (
+    All,
+    Apply,
+    Collated,
+    ColumnValue,
+    Constant,
+    Convert,
+    Distinct,
+    Either,
+    Elements,
+    Expression,
+    Not,
+    Quantified,
+    Slot,
+    Test,
+    columns_in,
+    uncollated,
+)
+from shapes.where.rows import UNCHANGED, Predicate
+from shapes.where.types import TEXT, VARCHAR, Type
+
+
+def compile_condition(expression: Expression, positions: Mapping[str, int]) -> Predicate:
+    """A function from a row to whether the condition is TRUE.
+
+    It raises UnchangedValueError if a column that the condition names was not sent.
+    """
+    return _Compiler(expression, positions).compile(expression)
+
+
+class _Compiler:
+    def __init__(self, expression: Expression, positions: Mapping[str, int]) -> None:
+        self._positions = positions
+        self._uses = Counter(one.column.name for one in columns_in(expression))
+        self._constants: list[object] = []
+        self._temporaries = 0
+        self._kept: set[int] = set()
+
+    def compile(self, expression: Expression) -> Predicate:
+        answer = self._true(expression)
+        lines = ["def test(r):"]
+        for name in self._uses:
+            position = self._positions[name]
+            lines.append(f" if r[{position}] is U: raise E({self._constant(name)})")
+        lines += [f" c{position} = N" for position in sorted(self._kept)]
+        lines.append(f" return {answer}")
+        return _factory("\n  ".join(lines), len(self._constants))(*self._constants)
+
+    # -- names in the source -----------------------------------------------------------------------
+
+    def _constant(self, value: object) -> str:
+        self._constants.append(value)
+        return f"k{len(self._constants) - 1}"
+
+    def _temporary(self) -> str:
+        self._temporaries += 1
+        return f"t{self._temporaries}"
+
+    def _raw(self, column: ColumnValue) -> str:
+        return f"r[{self._positions[column.column.name]}]"
+
+    def _parsed(self, column: ColumnValue) -> str:
+        """The value of a column that is not NULL, parsed no more than once per row."""
+        raw = self._raw(column)
+        if column.type.parse is None:
+            return raw
+        parse = f"{self._constant(column.type.parse)}({raw})"
+        if self._uses[column.column.name] == 1:
+            return parse
+        position = self._positions[column.column.name]
+        self._kept.add(position)
+        return f"(c{position} if c{position} is not N else (c{position} := {parse}))"
+
+    # -- TRUE --------------------------------------------------------------------------------------
+
+    def _true(self, expression: Expression) -> str:
+        match expression:
+            case Constant():
+                return str(expression.value is True)
+            case All():
+                return f"({' and '.join(map(self._true, expression.parts))})"
+            case Either():
+                return f"({' or '.join(map(self._true, expression.parts))})"
+            case Not():
+                return self._false(expression.part)
+            case Test():
+                return self._test(expression, expression.negated)
+            case Distinct():
+                return self._distinct(expression, expression.negated)
+            case Apply() if not expression.routine.fallible:
+                return self._same_text(expression) or self._applied(expression, "{}")
+            case Quantified():
+                return self._member(expression) or f"({self._value(expression)} is True)"
+            case _:
+                return f"({self._value(expression)} is True)"
+
+    def _false(self, expression: Expression) -> str:
+        match expression:
+            case Constant():
+                return str(expression.value is False)
+            case All():
+                return f"({' or '.join(map(self._false, expression.parts))})"
+            case Either():
+                return f"({' and '.join(map(self._false, expression.parts))})"
+            case Not():
+                return self._true(expression.part)
+            case Test():
+                return self._test(expression, not expression.negated)
+            case Distinct():
+                return self._distinct(expression, not expression.negated)
+            case Apply() if not expression.routine.fallible:
+                return self._applied(expression, "not {}")
+            case _:
+                return f"({self._value(expression)} is False)"
+
+    def _test(self, test: Test, negated: bool) -> str:
+        argument = test.argument
+        if test.word in ("null", "unknown"):
+            is_column = isinstance(argument, ColumnValue)
+            operand = self._raw(argument) if is_column else self._value(argument)
+            return f"({operand} is {'not ' * negated}None)"
+        asked = self._true(argument) if test.word == "true" else self._false(argument)
+        return f"(not {asked})" if negated else asked
+
+    def _distinct(self, distinct: Distinct, negated: bool) -> str:
+        symbol = "==" if negated else "!="
+        return f"({self._value(distinct.left)} {symbol} {self._value(distinct.right)})"
+
+    def _same_text(self, apply: Apply) -> str | None:
+        """`column = constant` where equal values have equal texts: nothing is parsed."""
+        if apply.routine.name != "=" or len(apply.arguments) != 2:
+            return None
+        left, right = map(uncollated, apply.arguments)
+        if isinstance(left, Constant):
+            left, right = right, left
+        text = self._text(left)
+        if text is None or not isinstance(right, Constant) or not _agree(left, right.type):
+            return None
+        return f"({text} == {self._constant(right.type.write(right.value))})"
+
+    def _text(self, expression: Expression) -> str | None:
+        """The source of a canonical text, if the expression is one that stands in the row."""
+        column = text_in_row(expression)
+        return None if column is None else self._raw(column)
+
+    def _member(self, quantified: Quantified) -> str | None:
+        """`column = ANY (constants)` and `constant = ANY (column)`."""
+        if quantified.routine.name != "=" or quantified.every:
+            return None
+        left, array = uncollated(quantified.left), uncollated(quantified.array)
+        if isinstance(array, Constant) and array.type.element is not None:
+            element = array.type.element
+            text = self._text(left)
+            if text is None or not _agree(left, element):
+                return None
+            elements = cast(ArrayValue, array.value)[1]
+            texts = frozenset(element.write(one) for one in elements if one is not None)
+            return f"({text} in {self._constant(texts)})"
+        if isinstance(left, Constant) and left.value is not None and isinstance(array, ColumnValue):
+            raw, parsed = self._raw(array), self._parsed(array)
+            return f"({raw} is not None and {self._constant(left.value)} in {parsed}[1])"
+        return None
+
+    # -- values ------------------------------------------------------------------------------------
+
+    def _value(self, expression: Expression) -> str:
+        match expression:
+            case Constant():
+                return "None" if expression.value is None else self._constant(expression.value)
+            case ColumnValue():
+                raw = self._raw(expression)
+                if expression.type.parse is None:
+                    return raw
+                return f"({self._parsed(expression)} if {raw} is not None else None)"
+            case All() | Either():
+                logic = _and if isinstance(expression, All) else _or
+                parts = ", ".join(map(self._value, expression.parts))
+                return f"{self._constant(logic)}({parts})"
+            case Not():
+                return f"{self._constant(_not)}({self._value(expression.part)})"
+            case Test() | Distinct():
+                return self._true(expression)
+            case Apply():
+                return self._applied(expression, "{}", otherwise="None")
+            case _:
+                return self._other_value(expression)
+
+    def _other_value(self, expression: Slot | Convert | Quantified | Elements | Collated) -> str:
+        match expression:
+            case Slot():
+                raise ValueError("the expression is not bound")
+            case Convert():
+                return self._converted(expression)
+            case Collated():
+                return self._value(expression.argument)
+            case Elements():
+                items = "".join(f"{self._value(one)}, " for one in expression.items)
+                return f"(((1, {len(expression.items)}),), ({items}))"
+            case Quantified():
+                routine = expression.routine
+                apply = self._constant(_safe(routine.apply) if routine.fallible else routine.apply)
+                left, array = self._value(expression.left), self._value(expression.array)
+                quantifier = self._constant(quantify)
+                return f"{quantifier}({apply}, {left}, {array}, {expression.every})"
+
+    def _converted(self, convert: Convert) -> str:
+        column = text_in_row(convert)
+        if column is not None:
+            return self._raw(column)
+        if convert.cast.convert is None:
+            return self._value(convert.argument)
+        check, operand = self._operand(convert.argument)
+        function = self._constant(_safe(convert.cast.convert))
+        return f"({function}({operand}) if {check or True} else None)"
+
+    def _applied(self, apply: Apply, form: str, otherwise: str = "") -> str:
+        """A routine's result in the given form; `otherwise`, or a falsehood, if it is NULL."""
+        routine = apply.routine
+        last = uncollated(apply.arguments[-1])
+        operands = [self._operand(one) for one in apply.arguments]
+        checks = " and ".join(check for check, _ in operands if check)
+        if routine.with_constant is not None and isinstance(last, Constant):
+            function = self._constant(routine.with_constant(last.value))
+            result = f"{function}({operands[0][1]})"
+        elif routine.code is not None:
+            result = routine.code.format(*(operand for _, operand in operands))
+        else:
+            function = self._constant(_safe(routine.apply) if routine.fallible else routine.apply)
+            result = f"{function}({', '.join(operand for _, operand in operands)})"
+        result = form.format(result)
+        if otherwise:
+            return f"({result} if {checks or True} else {otherwise})"
+        return f"({checks} and {result})" if checks else f"({result})"
+
+    def _operand(self, expression: Expression) -> tuple[str, str]:
+        """Source that says whether an operand is not NULL (empty if it never is), and its value."""
+        expression = uncollated(expression)
+        if isinstance(expression, Constant):
+            return "", self._constant(expression.value)
+        if isinstance(expression, ColumnValue):
+            return f"{self._raw(expression)} is not None", self._parsed(expression)
+        name = self._temporary()
+        return f"({name} := {self._value(expression)}) is not None", name
+
+
+def text_in_row(expression: Expression) -> ColumnValue | None:
+    """The column whose text in the row is the expression's value, or stands for it one to one."""
+    expression = uncollated(expression)
+    if isinstance(expression, ColumnValue):
+        return expression if expression.type.canonical else None
+    if isinstance(expression, Convert) and expression.cast.target in (TEXT, VARCHAR):
+        column = uncollated(expression.argument)
+        if isinstance(column, ColumnValue) and column.type.as_text:
+            return column
+    return None
+
+
+def _agree(expression: Expression, constant: Type) -> bool:
+    """Whether a text in the row and the text of a constant of this type are of the same kind."""
+    own = uncollated(expression).type
+    return own is constant or own.category == constant.category == "S"
+
+
+def _and(*values: bool | None) -> bool | None:
+    if False in values:
+        return False
+    return None if None in values else True
+
+
+def _or(*values: bool | None) -> bool | None:
+    if True in values:
+        return True
+    return None if None in values else False
+
+
+def _not(value: bool | None) -> bool | None:
+    return None if value is None else not value
+
+
+def _safe(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, with None where it would raise what Postgres would."""
+
+    def call(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except (ValueError, ArithmeticError):
+            return None
+
+    return call
+
+
+def _factory(source: str, constants: int) -> Callable[..., Predicate]:
+    """A function that makes the compiled one from its constants."""
+    make = _make if len(source) > _LONGEST_CACHED else _cached_make
+    return make(source, constants)
+
+
+def _make(source: str, constants: int) -> Callable[..., Predicate]:
+    names = ", ".join(f"k{number}" for number in range(constants))
+    whole = f"def make({names}):\n  {source}\n  return test\n"
+    namespace: dict[str, Any] = {"U": UNCHANGED, "N": _NOT_PARSED, "E": UnchangedValueError}
+    exec(compile(whole, "<where clause>", "exec"), namespace)
+    return namespace["make"]
+
+
+_cached_make = lru_cache(maxsize=4096)(_make)
+_LONGEST_CACHED = 4096
+_NOT_PARSED = object()

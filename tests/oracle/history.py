@@ -1,0 +1,151 @@
+"""One history: random tables, writers and clients; in the end every client is compared with SELECT."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import psycopg
+from random_shapes import RandomShape, random_shape
+from random_tables import SESSION, random_table, select
+from random_values import PREPARE
+from random_writers import Writer
+from shape_client import ShapeClient
+from shape_rows import difference
+
+from engine.log.reader import LogReader
+from engine.lsn import parse_lsn
+
+CONVERGE_SECONDS = 30.0
+
+
+@dataclass
+class Report:
+    """What a history was made of, for the curious."""
+
+    transactions: int = 0
+    rolled_back: int = 0
+    truncated: int = 0
+    clients: int = 0
+    messages: int = 0
+    rows: int = 0
+    failures: list[str] = field(default_factory=list[str])
+
+
+class History:
+    """Everything drawn from `seed`. `run` returns what happened; failures are in its report."""
+
+    def __init__(self, seed: str, database: str, url: str, log: Path) -> None:
+        self._random = Random(f"{seed}/plan")
+        self._seed = seed
+        self._database = database
+        self._url = url
+        self._log = log
+        self._clients: list[tuple[ShapeClient, RandomShape]] = []
+        number = self._random.randint(1, 10**6)
+        count = self._random.randint(1, 3)
+        self._tables = [random_table(self._random, number * 10 + n) for n in range(count)]
+        self._truncates = self._random.random() < 0.2
+        self.report = Report()
+
+    async def run(self, seconds: float) -> Report:
+        async with await psycopg.AsyncConnection.connect(
+            self._database, autocommit=True
+        ) as connection:
+            await connection.execute(SESSION)
+            for table in self._tables:
+                await connection.execute(table.create().encode())
+            writers = [
+                Writer(Random(f"{self._seed}/writer/{n}"), self._tables, truncates=self._truncates)
+                for n in range(self._random.randint(2, 5))
+            ]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for writer in writers:
+                        group.create_task(writer.run(self._database, seconds))
+                    group.create_task(self._open_clients(seconds))
+                await self._compare(connection)
+            finally:
+                await asyncio.gather(*(client.stop() for client, _ in self._clients))
+        self._count(writers)
+        return self.report
+
+    async def _open_clients(self, seconds: float) -> None:
+        """Some at once, the others spread over the time in which the writers write."""
+        random = self._random
+        ends = time.monotonic() + seconds
+        for number in range(random.randint(10, 20)):
+            shape = random_shape(random, random.choice(self._tables))
+            client = ShapeClient(
+                self._url,
+                shape.subject,
+                sse=random.random() < 0.4,
+                wander=random.random() < 0.3,
+                name=f"client-{number}",
+            )
+            self._clients.append((client, shape))
+            client.start()
+            if random.random() < 0.7:
+                await asyncio.sleep(min(random.random() * 0.4, max(0.0, ends - time.monotonic())))
+
+    async def _compare(self, connection: psycopg.AsyncConnection) -> None:
+        await reach(self._log, connection)
+        for client, shape in self._clients:
+            rows, copies = await select(connection, shape.table, shape.subject, shape.condition)
+            self.report.rows += len(rows)
+            same = await client.until(
+                lambda c=client, r=rows, n=copies: c.rows == r and c.state.copies == n,
+                CONVERGE_SECONDS,
+            )
+            await client.stop()
+            if same and client.violation is None:
+                # Nothing more may come, and what comes may change nothing.
+                await asyncio.wait_for(client.catch_up(), CONVERGE_SECONDS)
+            if client.violation is not None:
+                self.report.failures.append(f"{client.name}: {client.violation}")
+            elif wrong := difference(client.rows, rows):
+                self.report.failures.append(f"{client.name}: {wrong}\n{client.describe()}")
+            elif client.state.copies != copies:
+                found = client.state.copies
+                self.report.failures.append(f"{client.name}: {found - copies} {copies - found}")
+            elif client.counts.conflicts and not self._truncates:
+                self.report.failures.append(f"{client.name} had to refetch\n{client.describe()}")
+
+    def _count(self, writers: list[Writer]) -> None:
+        report = self.report
+        report.transactions = sum(writer.transactions for writer in writers)
+        report.rolled_back = sum(writer.rolled_back for writer in writers)
+        report.truncated = sum(writer.truncated for writer in writers)
+        report.clients = len(self._clients)
+        report.messages = sum(client.counts.messages for client, _ in self._clients)
+
+    def describe(self) -> str:
+        return "\n".join(table.create() for table in self._tables)
+
+
+async def prepare(database: str) -> None:
+    """Types that the random tables use."""
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await connection.execute(PREPARE.encode())
+
+
+async def reach(log: Path, connection: psycopg.AsyncConnection, seconds: float = 30.0) -> int:
+    """Wait until the log has all that has committed by now; the LSN of now."""
+    cursor = await connection.execute("select pg_current_wal_insert_lsn()::text")
+    row = await cursor.fetchone()
+    assert row is not None
+    lsn = parse_lsn(row[0])
+    # What was committed with synchronous_commit off is not flushed, and so not sent, yet.
+    await connection.execute("select pg_logical_emit_message(true, 'test', '')")
+    reader = LogReader(log)
+    try:
+        deadline = time.monotonic() + seconds
+        while (progress := reader.state().progress) < lsn:
+            assert time.monotonic() < deadline, f"the log stays at {progress}, short of {lsn}"
+            await asyncio.sleep(0.01)
+    finally:
+        reader.close()
+    return lsn

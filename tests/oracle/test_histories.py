@@ -1,0 +1,57 @@
+"""Shapes compared with SELECT under random tables, rows, filters and transactions.
+
+PGTIDE_ORACLE_SECONDS is how long it goes on, PGTIDE_SEED repeats one run (it is printed by each).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from pathlib import Path
+from random import Random
+
+import psycopg
+import pytest
+from history import History, prepare
+from serving import Serving
+
+SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 20)
+SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
+HISTORY_SECONDS = 2.5
+
+# Postgres streams every transaction while it is in progress, however small it is.
+STREAM_ALL = "alter database {} set debug_logical_replication_streaming = 'immediate'"
+
+
+@pytest.mark.timeout(SECONDS * 3 + 120)
+@pytest.mark.parametrize("streaming", [False, True], ids=["at-commit", "in-progress"])
+async def test_clients_hold_what_select_returns(
+    streaming: bool, database: str, tmp_path: Path
+) -> None:
+    seed = f"{SEED}/{streaming}"
+    random = Random(seed)
+    await prepare(database)
+    if streaming:
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(STREAM_ALL.format(connection.info.dbname).encode())
+    with Serving(
+        database,
+        tmp_path / "pgtide",
+        long_poll_timeout=2,
+        sse_timeout=3,
+        sse_keepalive=1,
+        chunk_bytes=random.choice((400, 5_000, 10_000_000)) if not os.environ.get("BIGCHUNK") else 10_000_000,
+    ) as server:
+        ends = time.monotonic() + SECONDS / 2
+        number = 0
+        while time.monotonic() < ends:
+            history = History(f"{seed}/{number}", database, server.url, server.folder / "data/log")
+            report = await history.run(HISTORY_SECONDS)
+            print(f"PGTIDE_SEED={SEED} streaming={streaming} history={number}: {report}")
+            assert not report.failures, (
+                f"PGTIDE_SEED={SEED}, streaming={streaming}, history {number}:\n"
+                + "\n\n".join(report.failures)
+                + f"\n\n{history.describe()}"
+            )
+            number += 1
