@@ -89,11 +89,11 @@ def _measure_one(
 ) -> dict[str, Any]:
     clients: int = options.clients
     with start_readers(stack.port, mode, [shape("id = 'run_1'")] * clients) as readers:
-        warm = writer.write_paced(options.rate, WARM_UP_SECONDS, lambda: 1)
+        warm = writer.write_paced(options.rate, WARM_UP_SECONDS, lambda: [1])
         readers.take_until(warm * clients)
         writer.forget()
         before = stack.cpu() | {"clients": cpu_seconds([readers.pid])}
-        written = writer.write_paced(options.rate, options.seconds, lambda: 1)
+        written = writer.write_paced(options.rate, options.seconds, lambda: [1])
         receipts = readers.take_until(written * clients)
         after = stack.cpu() | {"clients": cpu_seconds([readers.pid])}
     _check(receipts, set(writer.sent), clients)

@@ -60,8 +60,8 @@ def _measure_one(
     choose = random.Random(1)
     queries = [shape(f"id = 'run_{number}'") for number in range(1, shapes + 1)]
 
-    def pick() -> int:
-        return choose.randint(1, shapes)
+    def pick() -> list[int]:
+        return [choose.randint(1, shapes)]
 
     with start_readers(stack.port, mode, queries) as readers:
         readers.take_until(writer.write_paced(options.rate, WARM_UP_SECONDS, pick))

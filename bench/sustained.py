@@ -78,16 +78,13 @@ def _step(
     writer.forget()
     before = stack.cpu() | {"clients": cpu_seconds([readers.pid])}
     began = time.monotonic()
-    per = max(1, round(rate / STEPS_PER_SECOND))
-    # A transaction does not write one row twice, so that every sequence number is delivered.
-    pool: list[int] = []
+    per = min(max(1, round(rate / STEPS_PER_SECOND)), shapes)
+    runs = range(1, shapes + 1)
 
-    def pick() -> int:
-        if not pool:
-            pool.extend(choose.sample(range(1, shapes + 1), shapes))
-        return pool.pop()
+    def pick() -> list[int]:
+        return choose.sample(runs, per)
 
-    written = writer.write_paced(rate, seconds, pick, min(per, shapes))
+    written = writer.write_paced(rate, seconds, pick, per)
     took = time.monotonic() - began
     last = max(writer.committed.values())
     receipts = readers.take_until(written)

@@ -48,11 +48,11 @@ class Writer:
             self.committed[sequence] = ended
 
     def write_paced(
-        self, rate: float, seconds: float, choose: Callable[[], int], per: int = 1
+        self, rate: float, seconds: float, choose: Callable[[], Sequence[int]], per: int = 1
     ) -> int:
-        """Write `rate` changes a second, `per` in a transaction, while the writer keeps up.
+        """Write `rate` changes a second while the writer keeps up.
 
-        Returns how many were written; fewer than rate x seconds means that Postgres was too slow.
+        `choose` gives the runs of the next transaction, `per` of them, all different. Returns how many were written; fewer than rate x seconds means that Postgres was too slow.
         """
         interval = per / rate
         began = time.monotonic()
@@ -63,7 +63,7 @@ class Writer:
                 break
             if (pause := began + tick * interval - now) > 0:
                 time.sleep(pause)
-            self.write([choose() for _ in range(per)])
+            self.write(choose())
             written += per
         return written
 

@@ -12,6 +12,7 @@ import uvicorn
 from starlette.routing import BaseRoute
 
 from engine import listener
+from engine.catalog import Table
 from engine.errors import SettingsError
 from engine.lifeline import hold_lifeline
 from engine.log.reader import LogMissingError, LogReader
@@ -51,7 +52,7 @@ class Node:
             settings.log_dir,
             log_reader,
             on_ended=self._end,
-            on_incomplete=lambda table: self._definitions.mend(table),
+            on_incomplete=self._mend,
             on_start_over=lambda: self._feeds.forget_all(),
         )
         self._activation = Activation(self.tail)
@@ -90,6 +91,9 @@ class Node:
 
     def _end(self, feed: Feed, lsn: int) -> None:
         self.library.end(feed, lsn)
+
+    def _mend(self, table: Table) -> None:
+        self._definitions.mend(table)
 
     async def _sweep(self) -> None:
         swept = time.monotonic()

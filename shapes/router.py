@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from engine.catalog import Column
 from shapes.where import UNCHANGED, Condition, Index, Plan, Predicate, Row, UnchangedValueError
@@ -29,6 +29,15 @@ class _Group(Generic[S]):
         self.members: dict[S, None] = {}
 
 
+_Exact: TypeAlias = dict[Hashable, tuple[S, ...] | dict[S, None]]
+_Tried: TypeAlias = dict[Hashable, dict[_Group[S], None]]
+_Step: TypeAlias = tuple[
+    int, bool, Callable[[str | int | None], Iterable[Hashable]], _Exact[S], _Tried[S]
+]
+"""What an update needs of a lookup, in one tuple: position, whether the value in the row is the
+key, its keys, and the two maps."""
+
+
 class _Lookup(Generic[S]):
     """One index: by key, the subscribers whose condition it settles and the groups to try.
 
@@ -41,8 +50,8 @@ class _Lookup(Generic[S]):
         self.column = index.column
         self.position = position
         self.parse: Callable[[str], Hashable] | None = index.parse
-        self.exact: dict[Hashable, tuple[S, ...] | dict[S, None]] = {}
-        self.tried: dict[Hashable, dict[_Group[S], None]] = {}
+        self.exact: _Exact[S] = {}
+        self.tried: _Tried[S] = {}
 
     def add(self, key: Hashable, subscriber: S) -> None:
         members = self.exact.get(key)
@@ -64,25 +73,21 @@ class _Lookup(Generic[S]):
         if not members:
             del self.exact[key]
 
-    def find(
-        self, key: Hashable, side: int, found: dict[S, int], groups: dict[_Group[S], None]
-    ) -> None:
-        members = self.exact.get(key)
-        if members is not None:
-            for subscriber in members:
-                found[subscriber] = found.get(subscriber, 0) | side
-        if self.tried:
-            groups.update(self.tried.get(key, {}))
+    @property
+    def step(self) -> _Step[S]:
+        plain = self.parse is None and not isinstance(self, _ElementLookup)
+        return self.position, plain, self.keys, self.exact, self.tried
 
     def keys(self, value: str | int | None) -> Iterable[Hashable]:
         """The keys that a column's value in a row has in this index."""
         if value is None:
             return ()
-        return (value,) if self.parse is None else (self.parse(self.checked(value)),)
+        text = self.checked(value)
+        return (text,) if self.parse is None else (self.parse(text),)
 
     def checked(self, value: str | int) -> str:
         """The value, which must have been sent. Raises UnchangedValueError."""
-        if value is UNCHANGED or not isinstance(value, str):
+        if not isinstance(value, str):
             raise UnchangedValueError(self.column)
         return value
 
@@ -117,6 +122,7 @@ class Router(Generic[S]):
         self._unconditional: dict[S, None] = {}
         self._indexes: dict[Index, _Lookup[S]] = {}
         self._lookups: list[_Lookup[S]] = []
+        self._steps: list[_Step[S]] = []
         self._groups: dict[str, _Group[S]] = {}
         self._scanned: dict[_Group[S], None] = {}
 
@@ -162,14 +168,18 @@ class Router(Generic[S]):
         if lookup is None:
             kind = _ElementLookup[S] if index.element else _Lookup[S]
             lookup = self._indexes[index] = kind(index, self._positions[index.column])
-            self._lookups = list(self._indexes.values())
+            self._list_lookups()
         return lookup
 
     def _prune(self, index: Index) -> None:
         lookup = self._indexes[index]
         if not lookup.exact and not lookup.tried:
             del self._indexes[index]
-            self._lookups = list(self._indexes.values())
+            self._list_lookups()
+
+    def _list_lookups(self) -> None:
+        self._lookups = list(self._indexes.values())
+        self._steps = [lookup.step for lookup in self._lookups]
 
     def _group(self, condition: Condition, plans: list[Plan]) -> _Group[S]:
         sql = condition.sql
@@ -248,22 +258,46 @@ class Router(Generic[S]):
         self, row: Row, side: int, found: dict[S, int], groups: dict[_Group[S], None]
     ) -> None:
         for lookup in self._lookups:
-            for key in lookup.keys(row[lookup.position]):
-                lookup.find(key, side, found, groups)
+            keys = lookup.keys(row[lookup.position])
+            _collect(keys, side, lookup.exact, lookup.tried, found, groups)
 
     def _find_in_update(
         self, old: Row, new: Row, found: dict[S, int], groups: dict[_Group[S], None]
     ) -> None:
-        for lookup in self._lookups:
-            before, after = old[lookup.position], new[lookup.position]
-            if before == after:
-                for key in lookup.keys(after):
-                    lookup.find(key, _BOTH, found, groups)
+        for position, plain, keys_of, exact, tried in self._steps:
+            after = new[position]
+            if after == old[position]:
+                # Most often: nothing about this column changed, one look at it is enough.
+                if plain and after is not UNCHANGED:
+                    members = exact.get(after)
+                    if members is not None:
+                        for subscriber in members:
+                            found[subscriber] = _BOTH
+                    if tried and after in tried:
+                        groups.update(tried[after])
+                else:
+                    _collect(keys_of(after), _BOTH, exact, tried, found, groups)
             else:
-                for key in lookup.keys(before):
-                    lookup.find(key, _OLD, found, groups)
-                for key in lookup.keys(after):
-                    lookup.find(key, _NEW, found, groups)
+                _collect(keys_of(old[position]), _OLD, exact, tried, found, groups)
+                _collect(keys_of(after), _NEW, exact, tried, found, groups)
+
+
+def _collect(
+    keys: Iterable[Hashable],
+    side: int,
+    exact: _Exact[S],
+    tried: _Tried[S],
+    found: dict[S, int],
+    groups: dict[_Group[S], None],
+) -> None:
+    """Note the subscribers of keys that hold of one side or both, and the groups to try."""
+    for key in keys:
+        members = exact.get(key)
+        if members is not None:
+            for subscriber in members:
+                found[subscriber] = found.get(subscriber, 0) | side
+        if tried and key in tried:
+            groups.update(tried[key])
 
 
 def _exact(plans: list[Plan]) -> Plan | None:

@@ -3,6 +3,7 @@
 import { Shape, ShapeStream, isChangeMessage } from "@electric-sql/client"
 
 const TABLE = "pgtide.runs"
+const SHAPE_URL = new URL("/v1/shape", location.href).href
 
 /**
  * A filter of runs: `where` and its parameters, or neither for all.
@@ -19,15 +20,16 @@ export function filterOf({ tag, batch }) {
 /** @returns {Filter} the run with this id. */
 export const filterOfRun = (id) => ({ where: "id = $1", params: [id] })
 
-/** The URL of a filter's first request, for people. */
-export function firstUrl(filter) {
-  const url = new URL("/v1/shape", location.href)
-  url.searchParams.set("table", TABLE)
-  if (filter.where) url.searchParams.set("where", filter.where)
-  filter.params?.forEach((value, index) => url.searchParams.set(`params[${index + 1}]`, value))
-  url.searchParams.set("offset", "-1")
-  return url.href
+/** The shell command that asks for a filter's rows. */
+export function curlCommand(filter) {
+  const fields = filter.where ? [`where=${filter.where}`] : []
+  filter.params?.forEach((value, index) => fields.push(`params[${index + 1}]=${value}`))
+  const lines = [`curl -i -G ${SHAPE_URL}`, `-d table=${TABLE} -d offset=-1`]
+  for (const field of fields) lines.push(`--data-urlencode ${quoted(field)}`)
+  return lines.join(" \\\n  ")
 }
+
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`
 
 /**
  * Keeps the runs of one shape until the returned function is called. The listener hears
@@ -39,7 +41,7 @@ export function firstUrl(filter) {
 export function follow(filter, { columns, sse }, listener) {
   const stop = new AbortController()
   const stream = new ShapeStream({
-    url: new URL("/v1/shape", location.href).href,
+    url: SHAPE_URL,
     params: { table: TABLE, ...filter, ...(columns && { columns }) },
     liveSse: sse,
     signal: stop.signal,

@@ -2,7 +2,7 @@
 
 import { createDetail } from "./detail.js"
 import { byId, element, keyed, setText, tagButtons } from "./elements.js"
-import { filterOf, firstUrl, follow } from "./follow.js"
+import { curlCommand, filterOf, follow } from "./follow.js"
 import {
   LIST_COLUMNS, arrange, batchesOf, durationOf, kindOf, labelOf, millisecondsOf,
   presentMilliseconds, progressOf, statusOf,
@@ -148,7 +148,7 @@ function drawChoice() {
   byId("clear").hidden = !name
   following.className = name ? "chosen" : ""
   setText(following, chosen.tag ? `tag ${name}` : chosen.batch ? `batch ${name}` : "every run")
-  setText(byId("curl"), `curl -i '${firstUrl(filterOf(chosen)).replaceAll("'", "%27")}'`)
+  setText(byId("curl"), curlCommand(filterOf(chosen)))
   setText(byId("sql"), `insert into pgtide.runs (task, tags)
 values ('hello', '{${chosen.tag ?? "mine"}}');
 update pgtide.runs

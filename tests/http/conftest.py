@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import closing
 
-import psycopg
 import pytest
 from serving import Serving, fresh_database
 from tables import Tables
@@ -13,13 +12,7 @@ from tables import Tables
 
 @pytest.fixture(scope="session")
 def database_of_server(server_url: str) -> Generator[str]:
-    """Transactions of more than 64 kB are streamed to its replication clients while they go on."""
     with fresh_database(server_url) as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            name = connection.info.dbname
-            connection.execute(
-                f"alter database {name} set logical_decoding_work_mem = '64kB'".encode()
-            )
         yield url
 
 

@@ -101,7 +101,7 @@ def test_large_transaction_arrives_as_a_whole(server: Serving, tables: Tables, i
     """Postgres sends it in parts while it is in progress, with what is rolled back in the end."""
     reader = Follower(server.url, items).sync()
     aside = Follower(server.url, items, where="id < 0").sync()
-    insert = "insert into {} select i, 'x' from generate_series({}, {}) i"
+    insert = "insert into {} select i, repeat('x', 100) from generate_series({}, {}) i"
     with tables.transaction() as connection:
         connection.execute(insert.format(items, 1, 50_000).encode())
         with connection.transaction(force_rollback=True):

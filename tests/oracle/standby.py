@@ -1,0 +1,76 @@
+"""A synchronous standby: commits return, and become visible, only once it has their WAL."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from types import TracebackType
+from typing import Self
+
+import psycopg
+
+from engine.embedded import EmbeddedPostgres
+
+NAME = "test_standby"
+
+
+class SynchronousStandby:
+    """`pg_receivewal --synchronous` on an embedded server, which waits for it meanwhile."""
+
+    def __init__(self, postgres: EmbeddedPostgres) -> None:
+        self._postgres = postgres
+        self._folder = tempfile.TemporaryDirectory(prefix="pgtide-test-standby-")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        url = f"{self._postgres.database_url}?application_name={NAME}"
+        binary = self._postgres.bin / "pg_receivewal"
+        self._process = subprocess.Popen(
+            [str(binary), "-D", self._folder.name, "--synchronous", "--no-loop", "-d", url],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        self._wait(
+            "exists (select from pg_stat_replication where application_name = '" + NAME + "')"
+        )
+        self._require(NAME)
+        self._wait(
+            f"(select sync_state = 'sync' from pg_stat_replication where application_name = '{NAME}')"
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._require("")
+        assert self._process is not None
+        self._process.terminate()
+        self._process.communicate()
+        self._folder.cleanup()
+
+    def _require(self, name: str) -> None:
+        require_standby(self._postgres.database_url, name)
+
+    def _wait(self, condition: str) -> None:
+        deadline = time.monotonic() + 20
+        with psycopg.connect(self._postgres.database_url, autocommit=True) as connection:
+            while True:
+                row = connection.execute(f"select {condition}".encode()).fetchone()
+                if row is not None and row[0]:
+                    return
+                assert time.monotonic() < deadline, f"the standby does not come up: {condition}"
+                assert self._process is not None
+                assert self._process.poll() is None, self._process.communicate()[1].decode()
+                time.sleep(0.02)
+
+
+def require_standby(database_url: str, name: str) -> None:
+    """From now on commits wait for the standby of that name, or for none if it is empty."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("set synchronous_commit = off")
+        connection.execute(f"alter system set synchronous_standby_names = '{name}'".encode())
+        connection.execute("select pg_reload_conf()")
