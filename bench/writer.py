@@ -52,7 +52,8 @@ class Writer:
     ) -> int:
         """Write `rate` changes a second while the writer keeps up.
 
-        `choose` gives the runs of the next transaction, `per` of them, all different. Returns how many were written; fewer than rate x seconds means that Postgres was too slow.
+        `choose` gives the runs of the next transaction, `per` of them, all different. Returns how
+        many were written; fewer than rate x seconds means that Postgres was too slow.
         """
         interval = per / rate
         began = time.monotonic()

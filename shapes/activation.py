@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from engine.errors import PgtideError
 from engine.log.layout import Block
@@ -160,13 +161,23 @@ class Collector:
                 self._left -= 40 + sum([len(v) + 12 if isinstance(v, str) else 12 for v in row])
 
 
+def _nothing_seen(_: int) -> bool:
+    return False
+
+
 async def collect(
-    tail: Tail, shape: Shape, after: Offset, until: Offset, most: int
+    tail: Tail,
+    shape: Shape,
+    after: Offset,
+    until: Offset,
+    most: int,
+    seen: Callable[[int], bool] = _nothing_seen,
 ) -> tuple[list[Entry], Offset]:
     """The shape's changes with `after` < offset <= `until`, read straight from the log.
 
     About `most` bytes of them; the second result is the offset up to which they are complete.
-    Raises OutOfLogError and RotatedError.
+    Raises OutOfLogError, and RotatedError if the shape ends on the way, unless the transaction that
+    ends it is `seen` (by its 32-bit id): a snapshot of the shape has been taken after it.
     """
     if after < tail.horizon:
         raise OutOfLogError(f"the log begins at {tail.horizon}")
@@ -175,7 +186,7 @@ async def collect(
     routing.add(collector)
     starts, position = tail.starts, after
     while position < until and not collector.full:
-        position = _collect_step(tail, routing, collector, position, until)
+        position = _collect_step(tail, routing, collector, position, until, seen)
         await asyncio.sleep(0)
         if tail.starts != starts:
             raise RotatedError()
@@ -184,7 +195,12 @@ async def collect(
 
 
 def _collect_step(
-    tail: Tail, routing: Routing, collector: Collector, position: Offset, until: Offset
+    tail: Tail,
+    routing: Routing,
+    collector: Collector,
+    position: Offset,
+    until: Offset,
+    seen: Callable[[int], bool],
 ) -> Offset:
     deadline = time.monotonic() + STEP_SECONDS
     state, blocks = tail.log.read(position, most=STEP_BYTES)
@@ -194,8 +210,9 @@ def _collect_step(
         if (block.commit_lsn, block.index) > until:
             return until
         routing.apply(block, position)
-        if routing.ended:
+        if routing.ended and not seen(block.xid):
             raise RotatedError(routing.ended[0][1])
+        routing.ended.clear()
         position = _after(block)
         if collector.full or time.monotonic() > deadline:
             return position

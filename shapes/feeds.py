@@ -77,13 +77,10 @@ class Feeds:
             if position >= until:
                 break
             entries, position = await collect(tail, feed.shape, position, until, PAGE_BYTES)
-            following = entries[-1].lsn if entries and position < until else 0
-            page.add(entries, following)
-        feed.check()
-        if page.full:
-            return page.reading(page.end.lsn, complete=False)
+            page.add(entries)
         # From here on nothing waits if there is nothing more: whoever then asks for the next batch
         # misses nothing in between.
+        feed.check()
         processed = tail.processed
         lsn = max(tail.last_commit_end, position.lsn)
         places = feed.positions_after(position, processed) if position < processed else []
@@ -91,9 +88,9 @@ class Feeds:
         while taken < len(places) and not page.full:
             entries = await self._fetch(places[taken : taken + PAGE_ENTRIES])
             taken += len(entries)
-            page.add(entries, places[taken][0] if taken < len(places) else 0)
+            page.add(entries)
         feed.check()
-        return page.reading(lsn, complete=taken == len(places) and not page.cut)
+        return page.finish(lsn, more=taken < len(places))
 
     def drop(self, feed: Feed, lsn: int | None = None) -> None:
         """Take a feed out; its readers learn that the shape has ended."""
@@ -141,30 +138,41 @@ class Feeds:
 
 
 class _Page:
-    """Messages of one reading, until they are enough."""
+    """Messages of one reading, until they are enough.
+
+    One entry is always held back until the next is known, which tells whether it is its transaction's
+    last.
+    """
 
     def __init__(self, encoders: Encoders, shape: Shape, after: Offset, most: int) -> None:
         self._encoders = encoders
         self._shape = shape
         self._left = most
         self._messages: list[bytes] = []
-        self.end = after
-        self.cut = False
-        """Whether there were entries that did not fit any more."""
+        self._held: list[Entry] = []
+        self._end = after
 
     @property
     def full(self) -> bool:
         return self._left <= 0
 
-    def add(self, entries: list[Entry], next_lsn: int) -> None:
-        """Take what fits; `next_lsn` as `Encoders.encode_some` has it."""
-        if not entries:
-            return
-        messages, taken = self._encoders.encode_some(self._shape, entries, next_lsn, self._left)
-        self._messages += messages
-        self._left -= sum(map(len, messages)) + 2 * len(messages)
-        self.end = end_of(entries[taken - 1])
-        self.cut = taken < len(entries)
+    def add(self, entries: list[Entry]) -> None:
+        """Take what fits of the next entries."""
+        entries = self._held + entries
+        if entries:
+            self._encode(entries[:-1], entries[-1].lsn)
+            self._held = entries[-1:]
 
-    def reading(self, lsn: int, *, complete: bool) -> Reading:
-        return Reading(self._messages, self.end, complete, lsn)
+    def finish(self, lsn: int, *, more: bool) -> Reading:
+        """The reading; `more`: there are entries that were not added."""
+        if not self.full:
+            self._encode(self._held, 0)
+            self._held = []
+        return Reading(self._messages, self._end, not more and not self._held, lsn)
+
+    def _encode(self, entries: list[Entry], next_lsn: int) -> None:
+        if entries:
+            messages, taken = self._encoders.encode_some(self._shape, entries, next_lsn, self._left)
+            self._messages += messages
+            self._left -= sum(map(len, messages)) + 2 * len(messages)
+            self._end = end_of(entries[taken - 1])

@@ -126,6 +126,8 @@ class Library:
     async def first_chunk(self, handle: Handle) -> Chunk:
         """The beginning of a snapshot, as soon as it is there. Raises SnapshotError."""
         record = await self._record(handle, lambda record: bool(record.chunks))
+        if not record.chunks:
+            raise SnapshotError(record.error)
         return self._chunk(handle, record, 0)
 
     async def next_chunk(self, handle: Handle, offset: LogOffset) -> Chunk | None:
@@ -138,6 +140,7 @@ class Library:
             return len(record.chunks) > number or record.state != "running"
 
         record = await self._record(handle, ready)
+        _require_good(record)
         return self._chunk(handle, record, number) if len(record.chunks) > number else None
 
     async def _record(
@@ -152,8 +155,6 @@ class Library:
             ) from error
         if record is None:
             raise MustRefetchError(None)
-        if record.state == "failed":
-            raise SnapshotError(record.error)
         return record
 
     def _chunk(self, handle: Handle, record: SnapshotRecord, number: int) -> Chunk:
@@ -173,6 +174,7 @@ class Library:
         stitch: list[bytes] = []
         if offset.in_snapshot:
             record = await self._record(handle, lambda record: record.state == "done")
+            _require_good(record)
             position = Offset(record.lsn, 0)
             stitch = [message.encode() for message in record.stitch]
         # Whoever has seen changes of a transaction must not get it again from a node that is behind.
@@ -258,6 +260,12 @@ class Library:
         feed = self._feeds.get(shape)
         replayed = 0 if feed is None else feed.count_after(Offset(record.lsn, 0)) * MESSAGE_BYTES
         return replayed <= max(2 * sum(record.chunks), CHEAP_REPLAY_BYTES)
+
+
+def _require_good(record: SnapshotRecord) -> None:
+    """A reader has begun with this snapshot: if it failed since, there is nothing to wait for."""
+    if record.state == "failed":
+        raise MustRefetchError(None)
 
 
 def _name(shape: Shape) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from engine.catalog import Column
-from shapes.where import UNCHANGED, Condition, Index, Plan, Predicate, Row, UnchangedValueError
+from shapes.where import Condition, Index, Plan, Predicate, Row, UnchangedValueError
 from shapes.where.arrays import split_elements
 
 S = TypeVar("S", bound=Hashable)
@@ -31,11 +31,14 @@ class _Group(Generic[S]):
 
 _Exact: TypeAlias = dict[Hashable, tuple[S, ...] | dict[S, None]]
 _Tried: TypeAlias = dict[Hashable, dict[_Group[S], None]]
-_Step: TypeAlias = tuple[
-    int, bool, Callable[[str | int | None], Iterable[Hashable]], _Exact[S], _Tried[S]
-]
-"""What an update needs of a lookup, in one tuple: position, whether the value in the row is the
-key, its keys, and the two maps."""
+_Step: TypeAlias = tuple[int, int, "_Lookup[S]", _Exact[S], _Tried[S]]
+"""What an update needs of a lookup, in one tuple: position, kind, the lookup itself, its maps."""
+
+_OTHER: Final = 0
+_VALUES: Final = 1
+"""Kind of a lookup whose keys are the values in the row."""
+_ELEMENTS: Final = 2
+"""Kind of a lookup whose keys are the texts of an array's elements."""
 
 
 class _Lookup(Generic[S]):
@@ -75,8 +78,8 @@ class _Lookup(Generic[S]):
 
     @property
     def step(self) -> _Step[S]:
-        plain = self.parse is None and not isinstance(self, _ElementLookup)
-        return self.position, plain, self.keys, self.exact, self.tried
+        kind = _ELEMENTS if isinstance(self, _ElementLookup) else _VALUES
+        return self.position, _OTHER if self.parse else kind, self, self.exact, self.tried
 
     def keys(self, value: str | int | None) -> Iterable[Hashable]:
         """The keys that a column's value in a row has in this index."""
@@ -239,12 +242,13 @@ class Router(Generic[S]):
         """
         found: dict[S, int] = {}
         groups: dict[_Group[S], None] = {}
-        if old is None or new is None:
-            row, side = (new, _NEW) if old is None else (old, _OLD)
-            if row is not None:
-                self._find_in_row(row, side, found, groups)
-        else:
-            self._find_in_update(old, new, found, groups)
+        if old is not None and new is not None:
+            self._find(old, new, found, groups)
+        elif old is not None or new is not None:
+            row, side = (old, _OLD) if old is not None else (new, _NEW)
+            assert row is not None
+            self._find(row, row, found, groups)
+            found = dict.fromkeys(found, side)
         if self._scanned:
             groups.update(self._scanned)
         if groups:
@@ -254,32 +258,24 @@ class Router(Generic[S]):
             found.update(dict.fromkeys(self._unconditional, sides))
         return [(one, sides & _OLD != 0, sides >= _NEW) for one, sides in found.items()]
 
-    def _find_in_row(
-        self, row: Row, side: int, found: dict[S, int], groups: dict[_Group[S], None]
-    ) -> None:
-        for lookup in self._lookups:
-            keys = lookup.keys(row[lookup.position])
-            _collect(keys, side, lookup.exact, lookup.tried, found, groups)
-
-    def _find_in_update(
-        self, old: Row, new: Row, found: dict[S, int], groups: dict[_Group[S], None]
-    ) -> None:
-        for position, plain, keys_of, exact, tried in self._steps:
+    def _find(self, old: Row, new: Row, found: dict[S, int], groups: dict[_Group[S], None]) -> None:
+        """Look both rows up in every index."""
+        for position, kind, lookup, exact, tried in self._steps:
             after = new[position]
-            if after == old[position]:
+            if after != old[position]:
+                _collect(lookup.keys(old[position]), _OLD, exact, tried, found, groups)
+                _collect(lookup.keys(after), _NEW, exact, tried, found, groups)
+            elif kind == _OTHER or not isinstance(after, str):
+                _collect(lookup.keys(after), _BOTH, exact, tried, found, groups)
+            else:
                 # Most often: nothing about this column changed, one look at it is enough.
-                if plain and after is not UNCHANGED:
-                    members = exact.get(after)
+                for key in split_elements(after) if kind == _ELEMENTS else (after,):
+                    members = exact.get(key)
                     if members is not None:
                         for subscriber in members:
                             found[subscriber] = _BOTH
-                    if tried and after in tried:
-                        groups.update(tried[after])
-                else:
-                    _collect(keys_of(after), _BOTH, exact, tried, found, groups)
-            else:
-                _collect(keys_of(old[position]), _OLD, exact, tried, found, groups)
-                _collect(keys_of(after), _NEW, exact, tried, found, groups)
+                    if tried and key in tried:
+                        groups.update(tried[key])
 
 
 def _collect(

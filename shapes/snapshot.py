@@ -13,9 +13,10 @@ import asyncpg
 from engine.errors import DatabaseSetupError, PgtideError
 from engine.lsn import Offset, parse_lsn
 from engine.publication_errors import PublicationError
-from shapes.activation import collect
+from shapes.activation import OutOfLogError, collect
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.encoder import Entry
+from shapes.feed import RotatedError
 from shapes.shape import Handle, Shape
 from shapes.snapshot_sql import snapshot_query
 from shapes.snapshot_store import SnapshotRecord, SnapshotStore
@@ -129,6 +130,10 @@ class Snapshots:
             visibility = taking.finish()
             stitch = await self._stitch(shape, visibility, window)
             taking.publish(state="done", lsn=visibility.lsn, stitch=stitch)
+        except (OutOfLogError, RotatedError):
+            # Truncated or altered while it was taken: whoever has begun to read it starts over.
+            self._store.retire(shape.hash)
+            taking.publish(state="failed", error="Failed to create shape, please retry")
         except Exception as error:
             taking.publish(state="failed", error=_explain(error))
         except BaseException:
@@ -182,7 +187,9 @@ class Snapshots:
         start = min([window, *(Offset(lsn, 0) for lsn in early if lsn >= tail.horizon.lsn)])
         missed: list[Entry] = []
         while start < until:
-            entries, start = await collect(tail, shape, start, until, self._chunk_bytes)
+            entries, start = await collect(
+                tail, shape, start, until, self._chunk_bytes, visibility.sees
+            )
             missed += [entry for entry in entries if not visibility.sees(entry.xid)]
         return tuple(message.decode() for message in tail.encoders.encode(shape, missed))
 

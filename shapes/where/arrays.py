@@ -33,15 +33,14 @@ _SPACE = " \t\n\r\f\v"
 
 def split_elements(text: str) -> Sequence[str | None]:
     """The elements' texts, of any number of dimensions, from Postgres's own output."""
+    inner = text[1:-1]
     # Nothing is quoted, nested or NULL in most arrays.
-    if '"' not in text and "{" not in text[1:]:
-        if len(text) == 2:
-            return ()
-        elements: list[str | None] = [*text[1:-1].split(",")]
-        if "NULL" in elements:
-            return [None if one == "NULL" else one for one in elements]
-        return elements
-    return _Reader(text[text.index("{") :]).read()[1]
+    if '"' in inner or "{" in inner:
+        return _Reader(text[text.index("{") :]).read()[1]
+    if not inner:
+        return ()
+    elements = inner.split(",")
+    return [None if one == "NULL" else one for one in elements] if "NULL" in inner else elements
 
 
 def parse_array(text: str, parse: Callable[[str], Hashable] | None) -> ArrayValue:
