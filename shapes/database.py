@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -29,6 +31,9 @@ SNAPSHOT_SETTINGS = {
     "standard_conforming_strings": "on",
     "max_parallel_workers_per_gather": "0",
 }
+IDLE_SECONDS = 2.0
+"""A connection that was not used for so long is tried before it is relied on."""
+
 _ASYNCPG_PARAMETERS = frozenset(
     """host port user password dbname database sslmode sslrootcert sslcert sslkey sslpassword
     sslcrl passfile service target_session_attrs""".split()  # noqa: SIM905
@@ -58,6 +63,7 @@ class Database:
         self._size = max(2, pool_size)
         self._pool: asyncpg.Pool | None = None
         self._lookups: psycopg.AsyncConnection | None = None
+        self._looked_up = 0.0
         self._lock = asyncio.Lock()
 
     async def close(self) -> None:
@@ -67,26 +73,58 @@ class Database:
             await self._lookups.close()
 
     @asynccontextmanager
+    async def session(self) -> AsyncGenerator[psycopg.AsyncConnection]:
+        """A connection of its own, for what may take long. Raises DatabaseUnavailableError."""
+        connection = await self._connect()
+        try:
+            yield connection
+        except psycopg.OperationalError as error:
+            if connection.closed:
+                raise DatabaseUnavailableError("Database is unreachable") from error
+            raise
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
     async def lookups(self) -> AsyncGenerator[psycopg.AsyncConnection]:
-        """The connection for catalog queries, to one user at a time.
+        """The connection for quick catalog queries, to one user at a time.
 
         Raises DatabaseUnavailableError.
         """
         async with self._lock:
-            if self._lookups is None or self._lookups.closed:
-                try:
-                    self._lookups = await psycopg.AsyncConnection.connect(
-                        self._url, autocommit=True, connect_timeout=10, application_name="pgtide"
-                    )
-                except psycopg.OperationalError as error:
-                    raise DatabaseUnavailableError("Database is unreachable") from error
+            connection = await self._fresh_lookups()
             try:
-                yield self._lookups
+                yield connection
             except psycopg.OperationalError as error:
-                if self._lookups.closed or self._lookups.broken:
-                    self._lookups = None
+                if connection.closed:
                     raise DatabaseUnavailableError("Database is unreachable") from error
                 raise
+            finally:
+                self._looked_up = time.monotonic()
+
+    async def _fresh_lookups(self) -> psycopg.AsyncConnection:
+        """The connection for look-ups, made anew if it broke while nobody used it."""
+        connection = self._lookups
+        if connection is not None and time.monotonic() - self._looked_up > IDLE_SECONDS:
+            with contextlib.suppress(psycopg.OperationalError):
+                await connection.execute("select 1")
+        if connection is None or connection.closed:
+            connection = self._lookups = await self._connect()
+        return connection
+
+    async def _connect(self) -> psycopg.AsyncConnection:
+        try:
+            return await psycopg.AsyncConnection.connect(
+                self._url,
+                autocommit=True,
+                connect_timeout=10,
+                application_name="pgtide",
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+            )
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailableError("Database is unreachable") from error
 
     async def copy(
         self,

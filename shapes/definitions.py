@@ -68,6 +68,7 @@ class Definitions:
         self._tables: dict[tuple[str, str], Table] = {}
         self._projections: dict[tuple[int, tuple[str, ...] | None], Projection] = {}
         self._published: dict[int, float] = {}
+        self._publishing: dict[int, asyncio.Lock] = {}
         self._mending: dict[int, asyncio.Task[None]] = {}
         self._generated_sent = False
 
@@ -86,14 +87,15 @@ class Definitions:
 
     async def publish(self, table: Table) -> None:
         """Make sure that changes of the table reach the log, whole. Raises DatabaseSetupError."""
-        if (
-            time.monotonic() - self._published.get(table.oid, -PUBLISHED_SECONDS)
-            < PUBLISHED_SECONDS
-        ):
-            return
-        async with self._database.lookups() as connection:
-            await ensure_table_published(connection, self._publication, table, manual=self._manual)
-        self._published[table.oid] = time.monotonic()
+        async with self._publishing.setdefault(table.oid, asyncio.Lock()):
+            published = self._published.get(table.oid)
+            if published is not None and time.monotonic() - published < PUBLISHED_SECONDS:
+                return
+            async with self._database.session() as connection:
+                await ensure_table_published(
+                    connection, self._publication, table, manual=self._manual
+                )
+            self._published[table.oid] = time.monotonic()
 
     def mend(self, table: Table) -> None:
         """A partition has come that does not send its old rows: publish the table again, soon."""

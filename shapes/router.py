@@ -124,7 +124,6 @@ class Router(Generic[S]):
         self._conditions: dict[S, Condition | None] = {}
         self._unconditional: dict[S, None] = {}
         self._indexes: dict[Index, _Lookup[S]] = {}
-        self._lookups: list[_Lookup[S]] = []
         self._steps: list[_Step[S]] = []
         self._groups: dict[str, _Group[S]] = {}
         self._scanned: dict[_Group[S], None] = {}
@@ -171,18 +170,17 @@ class Router(Generic[S]):
         if lookup is None:
             kind = _ElementLookup[S] if index.element else _Lookup[S]
             lookup = self._indexes[index] = kind(index, self._positions[index.column])
-            self._list_lookups()
+            self._list_steps()
         return lookup
 
     def _prune(self, index: Index) -> None:
         lookup = self._indexes[index]
         if not lookup.exact and not lookup.tried:
             del self._indexes[index]
-            self._list_lookups()
+            self._list_steps()
 
-    def _list_lookups(self) -> None:
-        self._lookups = list(self._indexes.values())
-        self._steps = [lookup.step for lookup in self._lookups]
+    def _list_steps(self) -> None:
+        self._steps = [lookup.step for lookup in self._indexes.values()]
 
     def _group(self, condition: Condition, plans: list[Plan]) -> _Group[S]:
         sql = condition.sql

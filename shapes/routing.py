@@ -13,6 +13,7 @@ from engine.lsn import Offset
 from shapes.encoder import DELETE, INSERT, REKEY, UPDATE, Encoder, Entry
 from shapes.router import Router
 from shapes.shape import Projection, Shape
+from shapes.where import UnchangedValueError
 
 
 class Subscriber(Protocol):
@@ -213,8 +214,13 @@ class Routing:
         means nothing to a client that does not hold the row.
         """
         having = set[Subscriber]()
-        if new is not None:
-            having = {subscriber for subscriber, _, _ in router.route(None, new)}
+        try:
+            if new is not None:
+                having = {subscriber for subscriber, _, _ in router.route(None, new)}
+        except UnchangedValueError:
+            # A filter needs a value that Postgres did not send: only a new snapshot can tell.
+            self.ended += [(one, block.commit_lsn) for one in routes.subscribers]
+            return
         for subscriber in routes.subscribers:
             if subscriber not in having:
                 self._record(subscriber, block, index, DELETE, version, new, old)

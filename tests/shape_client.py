@@ -92,7 +92,10 @@ class ShapeClient:
     async def catch_up(self) -> None:
         """Without waiting for changes: on from the present position until up to date."""
         self.up_to_date = False
-        await self._follow(live=False)
+        try:
+            await self._follow(live=False)
+        finally:
+            self._disconnect()
         self.check()
 
     def check(self) -> None:

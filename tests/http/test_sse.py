@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 from follower import Follower, Message, ask, changes_of, controls_of, ends_up_to_date, events
 from serving import Serving
 from tables import Tables
 
+COMMIT_RECORD_BYTES = 64
+"""At least; two of them do not fit in."""
 
-def place_of(reader: Follower) -> dict[str, object]:
+
+def place_of(reader: Follower) -> dict[str, Any]:
     return {**reader.parameters, "offset": reader.offset, "handle": reader.handle}
 
 
@@ -33,16 +37,9 @@ def test_commits_come_one_by_one(server: Serving, tables: Tables) -> None:
         reader.take_in(batch)
         assert len(changes_of(batch)) == 6
     # What came as events is what the log says.
+    start, reader.offset = reader.offset, resume_at(batch)
     assert reader.step().changes == []
-    assert reader.changes == Follower(server.url, name).changes + log_after(reader)
-
-
-def log_after(reader: Follower) -> list[Message]:
-    """The log from where the reader's snapshot ended."""
-    again = Follower(reader.url, str(reader.parameters["table"]))
-    again.handle, again.offset = reader.handle, "0_0"
-    again.sync()
-    return again.changes
+    assert reader.request(offset=start).changes == reader.changes
 
 
 def test_backlog_comes_first(server: Serving, tables: Tables) -> None:
@@ -80,11 +77,13 @@ def test_straight_from_the_snapshot(server: Serving, tables: Tables) -> None:
     first = ask(server.url, table=name, offset=-1)
     tables.run(f"insert into {name} values (2)")
     with events(server.url, table=name, offset="0_0", handle=first.handle) as stream:
-        assert stream.answer.offset == "0_0"
+        cut_off = stream.answer.offset
         batch: list[Message] = []
         while not changes_of(batch):
             batch = stream.next_batch()
     assert [one["value"]["id"] for one in changes_of(batch)] == ["2"]
+    again = ask(server.url, table=name, offset=cut_off, handle=first.handle)
+    assert again.changes == changes_of(batch)
 
 
 def test_silence_is_broken_and_the_stream_ends(brief: Serving, brief_tables: Tables) -> None:
@@ -94,7 +93,8 @@ def test_silence_is_broken_and_the_stream_ends(brief: Serving, brief_tables: Tab
         messages = stream.rest()
     assert 1.5 <= time.monotonic() - begin < 10
     assert changes_of(messages) == []
-    assert stream.comments == ["keep-alive"] * 3
+    assert set(stream.comments) == {"keep-alive"}
+    assert len(stream.comments) <= 4
 
 
 def test_the_stream_resumes_exactly(brief: Serving, brief_tables: Tables) -> None:
@@ -154,34 +154,27 @@ def test_adjacent_commits_are_told_apart(server: Serving, tables: Tables) -> Non
     """One commit record right after the other: the end of the first is the place of the second."""
     name = tables.make("id int primary key")
     reader = Follower(server.url, name).sync()
+    adjacent = 0
     for number in range(0, 100, 2):
         with tables.transaction() as one, tables.transaction() as other:
             one.execute(f"insert into {name} values ({number})".encode())
             other.execute(f"insert into {name} values ({number + 1})".encode())
             one.commit()
             other.commit()
-        start = reader.offset
-        first, second = (change["headers"] for change in reader.take(2))
-        with events(server.url, **place_of(reader) | {"offset": start}) as stream:
-            batch = stream.next_batch()
-        end = int(batch[-1]["headers"]["global_last_seen_lsn"])
-        if len(changes_of(batch)) == 1:
-            assert end > int(first["lsn"])
-        adjacent = f"{second['lsn']}_0"
-        answer = reader.request(offset=adjacent)
-        assert [one["headers"]["lsn"] for one in answer.changes] == [second["lsn"]]
-        assert reader.request(offset=resume_at(answer.messages)).changes == []
-        ends = _ends(server, reader, start)
-        if ends[first["lsn"]] == int(second["lsn"]):
+        first, second = reader.take(2)
+        place, end = (int(change["headers"]["lsn"]) for change in (first, second))
+        if end - place > COMMIT_RECORD_BYTES:
+            continue
+        after_first = reader.request(offset=f"{end}_0")
+        assert after_first.changes == [second]
+        assert reader.request(offset=resume_at(after_first.messages)).changes == []
+        at_first = reader.request(offset=f"{place}_{first['headers']['op_position']}")
+        assert at_first.changes == [second]
+        assert reader.request(offset=f"{place}_0").changes == [first, second]
+        adjacent += 1
+        if adjacent == 3:
             return
-    raise AssertionError("no two commits were adjacent")
-
-
-def _ends(server: Serving, reader: Follower, start: str) -> dict[str, int]:
-    """Where the commits after `start` end, by where they are: by asking from everywhere."""
-    answer = reader.request(offset=start)
-    lsns = [one["headers"]["lsn"] for one in answer.changes]
-    return dict(zip(lsns, [*map(int, lsns[1:]), 0], strict=True))
+    raise AssertionError("no commits were adjacent")
 
 
 def test_shape_that_ends(server: Serving, tables: Tables) -> None:
@@ -199,7 +192,7 @@ def test_shape_that_ends(server: Serving, tables: Tables) -> None:
 
 def test_what_is_wrong_at_once_is_an_ordinary_answer(server: Serving, tables: Tables) -> None:
     name = tables.make("id int primary key")
-    stream = {"live": True, "live_sse": True, "experimental_live_sse": True}
+    stream: dict[str, Any] = {"live": True, "live_sse": True, "experimental_live_sse": True}
     unknown = ask(server.url, table=name, offset="0_0", handle="1-1", **stream)
     assert unknown.status == 409
     assert unknown.headers["content-type"] == "application/json; charset=utf-8"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import tempfile
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -66,6 +69,36 @@ class SynchronousStandby:
                 assert self._process is not None
                 assert self._process.poll() is None, self._process.communicate()[1].decode()
                 time.sleep(0.02)
+
+
+@asynccontextmanager
+async def commits_waiting(database_url: str) -> AsyncGenerator[None]:
+    """Inside, every commit of the server waits for a standby that does not exist."""
+    waiting: list[asyncio.Task[None]] = []
+    require_standby(database_url, "nobody")
+    try:
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as one:
+            # The server takes the new setting in its own time: try until a commit does wait.
+            while not await _somebody_waits(one):
+                waiting.append(asyncio.create_task(_commit(database_url)))
+                await asyncio.sleep(0.05)
+            yield
+    finally:
+        require_standby(database_url, "")
+        await asyncio.gather(*waiting)
+
+
+async def _somebody_waits(connection: psycopg.AsyncConnection) -> bool:
+    cursor = await connection.execute(
+        "select exists (select from pg_stat_activity where wait_event = 'SyncRep')"
+    )
+    row = await cursor.fetchone()
+    return row is not None and row[0]
+
+
+async def _commit(database_url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        await connection.execute("select pg_logical_emit_message(true, 'test', '')")
 
 
 def require_standby(database_url: str, name: str) -> None:

@@ -41,9 +41,7 @@ async def test_clients_hold_what_select_returns(
         long_poll_timeout=2,
         sse_timeout=3,
         sse_keepalive=1,
-        chunk_bytes=random.choice((400, 5_000, 10_000_000))
-        if not os.environ.get("BIGCHUNK")
-        else 10_000_000,
+        chunk_bytes=random.choice((400, 5_000, 10_000_000)),
     ) as server:
         ends = time.monotonic() + SECONDS / 2
         number = 0

@@ -26,7 +26,7 @@ from psycopg.rows import dict_row
 from serving import Serving
 from shape_client import ShapeClient
 from shape_rows import Row, Subject, difference
-from standby import SynchronousStandby, require_standby
+from standby import SynchronousStandby, commits_waiting
 
 from engine.embedded import EmbeddedPostgres
 from engine.log.reader import LogReader
@@ -203,8 +203,7 @@ async def test_commit_that_waits_for_its_standby(
             await early.catch_up()
             await one.execute("insert into waiting values (1, 'a')")
             await reach(server.folder / "data/log", one)
-            require_standby(url, "nobody")
-            try:
+            async with commits_waiting(url):
                 await one.execute("begin")
                 await one.execute("insert into waiting values (2, 'b')")
                 row = await (await one.execute("select txid_current()::text")).fetchone()
@@ -214,8 +213,6 @@ async def test_commit_that_waits_for_its_standby(
                 late = ShapeClient(server.url, Subject("waiting", columns=("id", "note")))
                 await late.catch_up()
                 assert not commit.done()
-            finally:
-                require_standby(url, "")
             await commit
             for client in (early, late):
                 await client.catch_up()
