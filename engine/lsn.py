@@ -6,9 +6,12 @@ hexadecimal halves (`16/B374D848`); on the wire to clients it is always an unsig
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple, NewType
 
 Lsn = NewType("Lsn", int)
+
+_LSN = re.compile("([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
 MAX_LSN = Lsn(2**64 - 1)
 
@@ -31,10 +34,10 @@ class Offset(NamedTuple):
 
 def parse_lsn(text: str) -> Lsn:
     """Read Postgres's `X/Y` form. Raises ValueError if it is anything else."""
-    high, separator, low = text.partition("/")
-    if not separator or not (0 < len(high) <= 8) or not (0 < len(low) <= 8):
+    match = _LSN.fullmatch(text)
+    if match is None:
         raise ValueError(f"not an LSN: {text!r}")
-    return Lsn((int(high, 16) << 32) | int(low, 16))
+    return Lsn((int(match[1], 16) << 32) | int(match[2], 16))
 
 
 def format_lsn(lsn: int) -> str:

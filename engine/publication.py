@@ -26,7 +26,6 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import class_row
 
-from engine.catalog import Table
 from engine.publication_errors import (
     OperationsNotPublishedError,
     PublicationError,
@@ -39,6 +38,7 @@ from engine.publication_errors import (
     TableNotReplicatedError,
     WritersInFlightError,
 )
+from engine.table import Table
 from engine.writers import find_writers, lock_holder
 
 # Behind a waiting lock all other users of the table wait too, so the first attempts are short.

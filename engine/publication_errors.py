@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.catalog import Table
 from engine.errors import DatabaseSetupError
 from engine.sql_text import quote_ident, quote_name
+from engine.table import Table
 from engine.writers import OpenTransaction
 
 

@@ -6,7 +6,8 @@ since the commit LSN is not known yet, each marked with the subtransaction that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
@@ -37,25 +38,21 @@ class Spool:
 
     def add(self, block: SpooledBlock) -> None:
         """Append a block. Raises LogError if the disk refuses it."""
-        try:
+        with self._explained():
             self._file.write(
                 _RECORD.pack(len(block.body), block.subxid, block.count, block.relations)
             )
             self._file.write(block.body)
-        except OSError as error:
-            raise LogError(
-                f"cannot keep a transaction in progress in {self._path.parent}: {error.strerror}; "
-                "free some space, nothing is lost"
-            ) from error
 
     def abort(self, subxid: int) -> None:
         """A subtransaction was rolled back: its blocks are left out from now on."""
         self._aborted.add(subxid)
 
     def blocks(self) -> Iterator[SpooledBlock]:
-        """What is left after the aborts, in order. Reads one block at a time."""
-        self._file.flush()
-        self._file.seek(0)
+        """What is left after the aborts, in order. Reads one block at a time. Raises LogError."""
+        with self._explained():
+            self._file.flush()
+            self._file.seek(0)
         while header := self._file.read(_RECORD.size):
             length, subxid, count, relations = _RECORD.unpack(header)
             if subxid in self._aborted:
@@ -64,8 +61,20 @@ class Spool:
             yield SpooledBlock(subxid, count, relations, self._file.read(length))
 
     def close(self) -> None:
-        self._file.close()
+        """Drop it; what the disk did not take of it does not matter any more."""
+        with contextlib.suppress(OSError):
+            self._file.close()
         self._path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LogError(
+                f"cannot keep a transaction in progress in {self._path.parent}: {error.strerror}; "
+                "free some space, nothing is lost"
+            ) from error
 
 
 def empty_folder(folder: Path) -> Path:

@@ -55,7 +55,9 @@ class Stream:
     async def run(self) -> None:
         """Stream until something fails; raises what did."""
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._walsender.fileno(), self._guarded, self._on_readable)
+        # libpq forgets the descriptor of a connection that broke; the next one may get the same.
+        descriptor = self._walsender.fileno()
+        loop.add_reader(descriptor, self._guarded, self._on_readable)
         try:
             self._guarded(self._on_readable)
             while not self._failed.done():
@@ -63,7 +65,7 @@ class Stream:
                 await asyncio.wait([self._failed], timeout=HEARTBEAT_SECONDS)
             await self._failed
         finally:
-            loop.remove_reader(self._walsender.fileno())
+            loop.remove_reader(descriptor)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Run one step of the loop; what it raises ends the stream."""

@@ -208,10 +208,12 @@ class Transactions:
 
     def _on_stream_start(self, start: pgoutput.StreamStart) -> None:
         spool = self._spools.get(start.xid)
-        if spool is None or start.first_segment:
+        if start.first_segment:
             if spool is not None:
                 spool.close()
             spool = self._spools[start.xid] = Spool(self._folder, start.xid)
+        elif spool is None:
+            raise ProtocolError(f"the stream of transaction {start.xid} lacks its beginning")
         self._streamed = spool
         self._subxid = start.xid
 
@@ -229,7 +231,9 @@ class Transactions:
         spool = self._spools.pop(commit.xid, None)
         if spool is None:
             raise ProtocolError(f"a stream commit came for the unknown transaction {commit.xid}")
-        self._versions.update(spool.versions)
+        for oid, version in spool.versions.items():
+            # What came outside of the stream since may be newer.
+            self._versions[oid] = max(version, self._versions.get(oid, 0))
         if commit.commit_lsn >= self._next_lsn:
             self._move(spool, commit)
         spool.close()

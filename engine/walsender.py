@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 
 import psycopg
 from psycopg import pq
-from psycopg.pq import abc
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import abc
 
 from engine import pgoutput
 from engine.errors import DatabaseSetupError, PgtideError

@@ -6,14 +6,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import psycopg
 
-from engine.catalog import Column, Table, load_table
+from engine.catalog import load_table
 from engine.errors import PgtideError
+from engine.log.layout import RelationVersion
 from engine.publication import ensure_table_published, read_publication
+from engine.table import Column, Table
 from shapes.database import Database
+from shapes.definition import Definition, InvalidRequestError
 from shapes.identifiers import parse_columns, parse_table
 from shapes.shape import Projection, Shape, make_shape
 from shapes.where import Condition, WhereError, parse_where
@@ -23,27 +25,6 @@ log = logging.getLogger("node")
 MAX_REMEMBERED = 200_000
 RECONCILE_SECONDS = 60.0
 PUBLISHED_SECONDS = 60.0
-
-
-class InvalidRequestError(PgtideError):
-    """The request cannot be served as it is; `errors` says what is wrong with which parameter."""
-
-    code = "invalid_request"
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.errors = {field: [message]}
-
-
-class Definition(NamedTuple):
-    """The parameters that make up a shape, as they came. `params` are ordered by number."""
-
-    table: str
-    where: str | None = None
-    params: tuple[tuple[str, str], ...] = ()
-    columns: str | None = None
-    full_replica: bool = False
-    changes_only: bool = False
 
 
 class Definitions:
@@ -115,6 +96,13 @@ class Definitions:
         except (PgtideError, psycopg.Error) as error:
             log.error("cannot publish %s.%s anew: %s", table.schema, table.name, error)
 
+    def compare(self, version: RelationVersion) -> None:
+        """The log shows a relation: forget the table that is remembered if it looks otherwise."""
+        for (schema, name), table in list(self._tables.items()):
+            same_name = (schema, name) == (version.schema, version.name)
+            if (table.oid == version.oid) != same_name or (same_name and _differs(table, version)):
+                self.forget(table.oid)
+
     def forget(self, oid: int) -> None:
         """The table is not what it was: look it up again."""
         self._published.pop(oid, None)
@@ -135,7 +123,6 @@ class Definitions:
                     break
                 if current != table:
                     log.info("table %s.%s has been altered", schema, name)
-                    self.forget(table.oid)
                     self._on_altered(table.oid)
 
     async def _resolve(self, definition: Definition) -> Shape:
@@ -181,6 +168,13 @@ class Definitions:
         return projection
 
 
+def _differs(table: Table, version: RelationVersion) -> bool:
+    known = {column.name: (column.type_oid, column.modifier) for column in table.columns}
+    shown = {column.name: (column.type_oid, column.modifier) for column in version.columns}
+    generated = {column.name for column in table.columns if column.generated}
+    return not shown.items() <= known.items() or not known.keys() - generated <= shown.keys()
+
+
 def _condition(definition: Definition, table: Table) -> Condition | None:
     if definition.where is None:
         return None
@@ -192,7 +186,7 @@ def _condition(definition: Definition, table: Table) -> Condition | None:
 
 
 def _numbered(params: tuple[tuple[str, str], ...]) -> dict[int, str]:
-    if not all(key.isascii() and key.isdigit() for key, _ in params):
+    if not all(key.isascii() and key.isdigit() and len(key) < 10 for key, _ in params):
         raise InvalidRequestError("params", "Parameters can only use numbers as keys")
     numbered = {int(key): value for key, value in params}
     if sorted(numbered) != list(range(1, len(numbered) + 1)):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from engine.errors import PgtideError
 from engine.log.layout import KEY
@@ -66,11 +66,24 @@ class Batch:
         return self._events
 
 
+class Reader(Protocol):
+    """Somebody at the end of a feed. Called from the tail: must not block and must not raise."""
+
+    def deliver(self, batch: Batch) -> bool:
+        """Take the next batch. True to stay for more, False if that was all."""
+        ...
+
+    def end(self, error: RotatedError) -> None:
+        """The shape has ended: there will be no batch."""
+        ...
+
+
 class Feed:
     """The part of a shape's log that comes after `start`, as positions in the log.
 
     `record` is called in log order for every change of the shape; `publish` once the transactions of
-    these changes are complete. Readers wait with `next_batch`, or read the log at `positions_after`.
+    these changes are complete. Readers at its end are attached to it and get each batch; others read
+    the log at `positions_after`.
     """
 
     __slots__ = (
@@ -78,7 +91,7 @@ class Feed:
         "_partial",
         "_pending",
         "_positions",
-        "_waiting",
+        "_readers",
         "last_used",
         "shape",
         "start",
@@ -89,8 +102,8 @@ class Feed:
         self.start = start
         self.last_used = time.monotonic()
         self._positions: bytearray | None = None
+        self._readers: dict[Reader, None] | None = None
         self._pending: list[Entry] | None = None
-        self._waiting: asyncio.Future[Batch] | None = None
         self._partial = False
         self._ended: RotatedError | None = None
 
@@ -103,50 +116,62 @@ class Feed:
         positions.append(entry.kind)
         if len(positions) > MAX_ENTRIES * ENTRY_BYTES:
             self._forget_oldest(positions)
-        if self._waiting is not None:
+        if self._readers is not None:
             if self._pending is None:
                 self._pending = []
             if len(self._pending) <= MAX_PENDING:
                 self._pending.append(entry)
 
     def publish(self, lsn: int, encode: Callable[[Shape, list[Entry]], list[bytes]]) -> None:
-        """Hand what was recorded since the last time to all who wait. `lsn`: all before it is in."""
-        waiting, pending = self._waiting, self._pending
-        if waiting is None:
+        """Hand what was recorded since the last time to all readers. `lsn`: all before it is in."""
+        readers, pending = self._readers, self._pending
+        if readers is None:
             return
         partial, self._partial = self._partial, False
-        self._waiting = self._pending = None
+        self._pending = None
         if not pending or partial or len(pending) > MAX_PENDING:
-            waiting.set_result(Batch(Offset(lsn, 0), lsn, None))
+            batch = Batch(Offset(lsn, 0), lsn, None)
         else:
-            waiting.set_result(Batch(end_of(pending[-1]), lsn, encode(self.shape, pending)))
+            batch = Batch(end_of(pending[-1]), lsn, encode(self.shape, pending))
+        staying = {reader: None for reader in readers if reader.deliver(batch)}
+        self._readers = staying or None
 
     def rotate(self, lsn: int | None = None) -> None:
-        """The shape has ended: everybody who waits, or will, learns it."""
+        """The shape has ended: all readers, present and future, learn it."""
         self._ended = RotatedError(lsn)
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(self._ended)
-            self._waiting.exception()
-        self._waiting = self._pending = None
+        readers, self._readers = self._readers, None
+        self._pending = None
+        for reader in readers or ():
+            reader.end(RotatedError(lsn))
 
-    def next_batch(self, processed: Offset) -> asyncio.Future[Batch]:
-        """The next batch after `processed`, where complete transactions end now.
-
-        Shared by all who wait, so never cancel it. Raises RotatedError if the shape ends.
-        """
+    def attach(self, reader: Reader, processed: Offset) -> None:
+        """Let a reader have the next batch. It has read all there is before `processed`, where
+        complete transactions end now. Raises RotatedError if the shape has ended."""
         self.check()
-        if self._waiting is None:
-            self._waiting = asyncio.get_running_loop().create_future()
+        if self._readers is None:
+            self._readers = {}
             # Of a transaction that is half way through, the first half has been recorded already.
             last = self.last
             self._partial = last is not None and last > processed
+        self._readers[reader] = None
         self.last_used = time.monotonic()
-        return self._waiting
+
+    def detach(self, reader: Reader) -> None:
+        """The reader wants no more batches; fine if it is not attached."""
+        if self._readers is not None:
+            self._readers.pop(reader, None)
+            if not self._readers:
+                self._readers = self._pending = None
 
     def check(self) -> None:
         """Raises RotatedError if the shape has ended."""
         if self._ended is not None:
             raise RotatedError(self._ended.lsn)
+
+    @property
+    def version(self) -> tuple[int, Offset]:
+        """Changes whenever something is recorded."""
+        return (0 if self._positions is None else len(self._positions)), self.start
 
     @property
     def last(self) -> Offset | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from engine.log.layout import INDEX_STEP, Block, Change
 from engine.lsn import Offset
 from shapes.activation import Activation, OutOfLogError, collect
 from shapes.encoder import Entry
-from shapes.feed import Feed, end_of
+from shapes.feed import Feed, RotatedError, end_of
 from shapes.routing import Encoders
 from shapes.shape import Shape
 from shapes.tail import STEP_SECONDS, Tail
@@ -18,6 +19,14 @@ from shapes.tail import STEP_SECONDS, Tail
 PAGE_ENTRIES = 512
 PAGE_BYTES = 1 << 20
 """How much is read from the log at a time, about, before it is encoded."""
+
+
+KEPT_BYTES = 16 << 20
+MOST_KEPT = 4096
+DECODED_BLOCKS = 32
+
+_Key = tuple[int, Offset, int]
+_Version = tuple[int, Offset]
 
 
 class Reading(NamedTuple):
@@ -41,6 +50,9 @@ class Feeds:
         self._activation = activation
         self._feeds: dict[int, Feed] = {}
         self._opening: dict[int, asyncio.Future[Feed]] = {}
+        self._kept: dict[_Key, tuple[_Version, Reading, int]] = {}
+        self._kept_bytes = 0
+        self._decoded: dict[int, tuple[Block, list[Change]]] = {}
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -58,10 +70,14 @@ class Feeds:
             feed.last_used = time.monotonic()
             return feed
         opening = self._opening.get(shape.hash)
-        if opening is None:
-            opening = asyncio.ensure_future(self._open(shape, after))
-            self._opening[shape.hash] = opening
-            opening.add_done_callback(lambda _: self._opening.pop(shape.hash, None))
+        if opening is not None and not opening.done():
+            # Somebody else's offset may be too old; that says nothing about this one.
+            with contextlib.suppress(OutOfLogError, RotatedError):
+                return await asyncio.shield(opening)
+            return await self.open(shape, after)
+        opening = asyncio.ensure_future(self._open(shape, after))
+        self._opening[shape.hash] = opening
+        opening.add_done_callback(lambda done: self._opened(shape, done))
         return await asyncio.shield(opening)
 
     async def read(self, feed: Feed, after: Offset, most: int) -> Reading:
@@ -69,6 +85,30 @@ class Feeds:
 
         Raises OutOfLogError and RotatedError.
         """
+        key = (feed.shape.hash, after, most)
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] == feed.version:
+            feed.check()
+            return kept[1]._replace(lsn=max(kept[1].lsn, self._tail.last_commit_end))
+        reading = await self._read(feed, after, most)
+        last = feed.last
+        if reading.complete and reading.messages and last is not None and last == reading.end:
+            self._keep(key, feed.version, reading)
+        return reading
+
+    def _keep(self, key: _Key, version: _Version, reading: Reading) -> None:
+        """Many readers come from the same offset; small readings are kept for the next."""
+        size = sum(map(len, reading.messages))
+        if size > KEPT_BYTES // 64:
+            return
+        if (former := self._kept.pop(key, None)) is not None:
+            self._kept_bytes -= former[2]
+        self._kept[key] = (version, reading, size)
+        self._kept_bytes += size
+        while self._kept_bytes > KEPT_BYTES or len(self._kept) > MOST_KEPT:
+            self._kept_bytes -= self._kept.pop(next(iter(self._kept)))[2]
+
+    async def _read(self, feed: Feed, after: Offset, most: int) -> Reading:
         tail = self._tail
         page = _Page(tail.encoders, feed.shape, after, most)
         position = after
@@ -102,6 +142,9 @@ class Feeds:
     def forget_all(self) -> None:
         """The log has begun anew: no feed connects with it."""
         self._feeds.clear()
+        self._kept.clear()
+        self._kept_bytes = 0
+        self._decoded.clear()
 
     def forget_idle(self, seconds: float) -> int:
         """Take out feeds that nobody has used for so long; a client that returns opens them again."""
@@ -111,6 +154,10 @@ class Feeds:
             del self._feeds[feed.shape.hash]
             self._tail.routing.remove(feed)
         return len(idle)
+
+    def _opened(self, shape: Shape, opening: asyncio.Future[Feed]) -> None:
+        if self._opening.get(shape.hash) is opening:
+            del self._opening[shape.hash]
 
     async def _open(self, shape: Shape, after: Offset) -> Feed:
         feed = await self._activation.open(shape, after)
@@ -125,16 +172,28 @@ class Feeds:
         deadline = time.monotonic() + STEP_SECONDS
         for lsn, index, kind in places:
             if block is None or lsn != block.commit_lsn or index > block.last.index:
-                block = self._tail.log.block_at(lsn, index)
-                if block is None:
-                    raise OutOfLogError("the log was trimmed while it was read")
-                changes = block.changes()
+                block, changes = self._block(lsn, index)
             version, _, new, old = changes[(index - block.index) // INDEX_STEP]
             entries.append(Entry(lsn, index, kind, version, block.xid, new, old))
             if time.monotonic() > deadline:
                 await asyncio.sleep(0)
                 deadline = time.monotonic() + STEP_SECONDS
         return entries
+
+    def _block(self, lsn: int, index: int) -> tuple[Block, list[Change]]:
+        """The block with a change. The last few stay decoded: changes of one transaction concern many
+        feeds, whose readers ask one after the other."""
+        decoded = self._decoded.get(lsn)
+        if decoded is not None and decoded[0].index <= index <= decoded[0].last.index:
+            return decoded
+        block = self._tail.log.block_at(lsn, index)
+        if block is None:
+            raise OutOfLogError("the log was trimmed while it was read")
+        decoded = (block, block.changes())
+        self._decoded[lsn] = decoded
+        if len(self._decoded) > DECODED_BLOCKS:
+            del self._decoded[next(iter(self._decoded))]
+        return decoded
 
 
 class _Page:

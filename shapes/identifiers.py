@@ -9,7 +9,7 @@ import re
 
 MAX_LENGTH = 63
 
-_UNQUOTED = re.compile(r"[^\W\d][\w$]*", re.UNICODE)
+_UNQUOTED = re.compile("[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*")
 
 
 def parse_identifier(text: str) -> str:
@@ -20,6 +20,8 @@ def parse_identifier(text: str) -> str:
             raise ValueError("Invalid zero-length delimited identifier")
         if '"' in inner.replace('""', ""):
             raise ValueError(f"Invalid identifier with unescaped quote: {inner}")
+        if "\0" in inner:
+            raise ValueError("Invalid identifier contains a null character")
         name = inner.replace('""', '"')
     else:
         if not text:

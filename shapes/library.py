@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.errors import PgtideError
+from engine.log.layout import MAX_INDEX
 from engine.lsn import Offset
 from shapes.activation import OutOfLogError
-from shapes.definitions import Definition, Definitions
+from shapes.definition import Definition
+from shapes.definitions import Definitions
 from shapes.feed import Feed, RotatedError
 from shapes.feeds import Feeds, Reading
 from shapes.shape import Handle, Shape, new_generation
@@ -170,7 +172,7 @@ class Library:
 
         Raises MustRefetchError, OutOfBoundsError and SnapshotError.
         """
-        position: Offset = offset
+        position = Offset(offset.lsn, min(offset.index, MAX_INDEX - 1))
         stitch: list[bytes] = []
         if offset.in_snapshot:
             record = await self._record(handle, lambda record: record.state == "done")
@@ -179,6 +181,9 @@ class Library:
             stitch = [message.encode() for message in record.stitch]
         # Whoever has seen changes of a transaction must not get it again from a node that is behind.
         needed = position.lsn + (position.index > 0)
+        if self._tail.processed.lsn < needed:
+            # The engine may have died before it rang here.
+            await self._tail.catch_up()
         if not await self._tail.reached(needed, self._ahead_seconds):
             raise OutOfBoundsError("out of bounds for this shape")
         try:
@@ -228,6 +233,7 @@ class Library:
 
     def end_table(self, oid: int) -> None:
         """The catalog shows that a table was altered without a change of its rows."""
+        self._definitions.forget(oid)
         for subscriber in self._tail.routing.subscribers():
             if isinstance(subscriber, Feed) and subscriber.shape.table.oid == oid:
                 self.end(subscriber, self._tail.processed.lsn)

@@ -12,12 +12,13 @@ import uvicorn
 from starlette.routing import BaseRoute
 
 from engine import listener
-from engine.catalog import Table
 from engine.errors import SettingsError
 from engine.lifeline import hold_lifeline
+from engine.log.layout import RelationVersion
 from engine.log.reader import LogMissingError, LogReader
 from engine.logs import configure
 from engine.settings import Settings
+from engine.table import Table
 from shapes.activation import Activation
 from shapes.database import Database
 from shapes.definitions import Definitions
@@ -53,16 +54,19 @@ class Node:
             log_reader,
             on_ended=self._end,
             on_incomplete=self._mend,
+            on_version=self._compare,
             on_start_over=lambda: self._feeds.forget_all(),
         )
         self._activation = Activation(self.tail)
         self._feeds = Feeds(self.tail, self._activation)
-        self._snapshots = Snapshots(self._store, self._database, self.tail, settings.chunk_bytes)
+        self._snapshots = Snapshots(
+            self._store, self._database, self.tail, settings.chunk_bytes, self._end_table
+        )
         self._definitions = Definitions(
             self._database,
             settings.publication,
             manual=settings.manual_table_publishing,
-            on_altered=lambda oid: self.library.end_table(oid),
+            on_altered=self._end_table,
         )
         self.library = Library(
             self.tail,
@@ -91,6 +95,12 @@ class Node:
 
     def _end(self, feed: Feed, lsn: int) -> None:
         self.library.end(feed, lsn)
+
+    def _end_table(self, oid: int) -> None:
+        self.library.end_table(oid)
+
+    def _compare(self, version: RelationVersion) -> None:
+        self._definitions.compare(version)
 
     def _mend(self, table: Table) -> None:
         self._definitions.mend(table)
@@ -125,6 +135,7 @@ async def serve(settings: Settings, bound: socket.socket) -> None:
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         backlog=2048,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from engine.catalog import Column
+from engine.table import Column
 from shapes.where import Condition, Index, Plan, Predicate, Row, UnchangedValueError
 from shapes.where.arrays import split_elements
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from engine.catalog import Table
 from engine.log.layout import INDEX_STEP, Block, RelationVersion, Row
 from engine.log.reader import LogReader
 from engine.lsn import Offset
+from engine.table import Table
 from shapes.encoder import DELETE, INSERT, REKEY, UPDATE, Encoder, Entry
 from shapes.router import Router
 from shapes.shape import Projection, Shape
@@ -92,8 +92,12 @@ class _TableRoutes:
 class Routing:
     """A set of subscribers, and which of them a block concerns."""
 
-    def __init__(self, encoders: Encoders) -> None:
+    def __init__(
+        self, encoders: Encoders, on_version: Callable[[RelationVersion], None] | None = None
+    ) -> None:
+        """`on_version` hears of relation versions that come up, whether anybody follows them or not."""
         self._encoders = encoders
+        self._on_version = on_version
         self._tables: dict[int, _TableRoutes] = {}
         self._by_version: dict[int, list[tuple[_TableRoutes, Router[Subscriber]]]] = {}
         self.touched: set[Subscriber] = set()
@@ -250,6 +254,8 @@ class Routing:
     ) -> list[tuple[_TableRoutes, Router[Subscriber]]]:
         """Find the routers for a relation version; shapes that it does not fit have ended."""
         version = self._encoders.version(number)
+        if self._on_version is not None:
+            self._on_version(version)
         self._end_namesakes(version, commit_lsn)
         found: list[tuple[_TableRoutes, Router[Subscriber]]] = []
         for oid in (version.oid, *(ancestor[0] for ancestor in version.ancestors)):
@@ -298,8 +304,13 @@ def fits(shape: Shape, version: RelationVersion) -> bool:
     for column in shape.projection.columns:
         if there.get(column.name) != (column.type_oid, column.modifier):
             return False
-    if shape.condition is not None and not shape.condition.columns <= there.keys():
-        return False
+    if shape.condition is not None:
+        for column in table.columns:
+            if column.name in shape.condition.columns and there.get(column.name) != (
+                column.type_oid,
+                column.modifier,
+            ):
+                return False
     if shape.projection.explicit:
         return True
     return there.keys() <= {column.name for column in table.columns}

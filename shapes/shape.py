@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from engine.catalog import Column, Table
+from engine.table import Column, Table
 from shapes.where import Condition
 
 
@@ -29,7 +29,10 @@ class Handle(NamedTuple):
         first, _, second = text.partition("-")
         if not (first.isascii() and first.isdigit() and second.isascii() and second.isdigit()):
             return None
-        return cls(int(first), int(second)) if len(text) <= 40 else None
+        if len(first) > 20 or len(second) > 20:
+            return None
+        handle = cls(int(first), int(second))
+        return handle if max(handle) < 2**64 else None
 
 
 @dataclass(frozen=True, eq=False)

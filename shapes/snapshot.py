@@ -31,6 +31,13 @@ POLL_SECONDS = 0.01
 DATA_SECONDS = 30.0
 """How long Postgres may send nothing before a snapshot is given up."""
 
+_ALTERED = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.DatatypeMismatchError,
+)
+
 
 class SnapshotError(PgtideError):
     """The snapshot could not be taken; the message may be shown to clients."""
@@ -72,8 +79,15 @@ class Snapshots:
     """Takes snapshots that this node has claimed, and waits for those of others."""
 
     def __init__(
-        self, store: SnapshotStore, database: Database, tail: Tail, chunk_bytes: int
+        self,
+        store: SnapshotStore,
+        database: Database,
+        tail: Tail,
+        chunk_bytes: int,
+        on_altered: Callable[[int], None],
     ) -> None:
+        """`on_altered` hears of a table (by oid) that is not what a shape took it for."""
+        self._on_altered = on_altered
         self._store = store
         self._database = database
         self._tail = tail
@@ -133,6 +147,9 @@ class Snapshots:
         except (OutOfLogError, RotatedError):
             # Truncated or altered while it was taken: whoever has begun to read it starts over.
             self._store.retire(shape.hash)
+            taking.publish(state="failed", error="Failed to create shape, please retry")
+        except _ALTERED:
+            self._on_altered(shape.table.oid)
             taking.publish(state="failed", error="Failed to create shape, please retry")
         except Exception as error:
             taking.publish(state="failed", error=_explain(error))
@@ -287,8 +304,6 @@ def _explain(error: Exception) -> str:
         return f"Unable to create initial snapshot: {error}"
     if isinstance(error, asyncpg.QueryCanceledError):
         return "Snapshot query took too long to return data"
-    if isinstance(error, asyncpg.UndefinedTableError):
-        return "The table has been dropped or renamed"
     if isinstance(error, DatabaseUnavailableError):
         return "Database connection not available"
     if isinstance(error, PublicationError):

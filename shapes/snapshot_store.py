@@ -136,7 +136,8 @@ class SnapshotStore:
             record = self._record(txn, Handle(shape_hash, current.generation))
             if lsn is not None and record is not None and record.lsn > lsn:
                 return
-            retired = new_generation(current.retired)
+            # A clock may have been set back since the generation was made.
+            retired = max(new_generation(current.retired), current.generation)
             self._put_current(txn, shape_hash, replace(current, retired=retired))
 
     def write_chunk(self, handle: Handle, number: int, pieces: list[bytes]) -> int:

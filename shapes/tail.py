@@ -10,11 +10,11 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from engine.catalog import Table
 from engine.log.doorbell import Ear
-from engine.log.layout import Block, LogState
+from engine.log.layout import Block, LogState, RelationVersion
 from engine.log.reader import LogReader
 from engine.lsn import Offset
+from engine.table import Table
 from shapes.feed import Feed
 from shapes.routing import Encoders, Routing
 
@@ -42,11 +42,13 @@ class Tail:
         *,
         on_ended: Callable[[Feed, int], None],
         on_incomplete: Callable[[Table], None],
+        on_version: Callable[[RelationVersion], None],
         on_start_over: Callable[[], None],
     ) -> None:
         self.log = log_reader
         self.encoders = Encoders(log_reader)
-        self.routing = Routing(self.encoders)
+        self._on_version = on_version
+        self.routing = Routing(self.encoders, on_version)
         state = log_reader.state()
         self.epoch = state.epoch
         self.horizon = state.horizon
@@ -194,7 +196,7 @@ class Tail:
                 subscriber.rotate()
         self.starts += 1
         self.encoders.clear()
-        self.routing = Routing(self.encoders)
+        self.routing = Routing(self.encoders, self._on_version)
         self.epoch = state.epoch
         self.horizon = state.horizon
         self.cursor = self.processed = state.horizon

@@ -108,5 +108,6 @@ def next_cursor(now: float, period: float, previous: str) -> int:
         return 0
     elapsed = int(now) - CURSOR_EPOCH
     boundary = -(-elapsed // length) * length
-    last = int(previous) if previous.isascii() and previous.isdigit() else 0
+    known = previous.isascii() and previous.isdigit() and len(previous) < 20
+    last = int(previous) if known else 0
     return boundary if boundary > last else last + random.randint(1, 3600)

@@ -62,6 +62,7 @@ class Serving:
             **{f"PGTIDE_{name.upper()}": _text(value) for name, value in given.items()},
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._begin = self._checked = 0
         self.url = ""
         """Where it serves, without a slash at the end; known after the first start."""
 
@@ -189,11 +190,11 @@ class Serving:
         return self.log_path.read_text(errors="replace")
 
     def check_log(self) -> None:
-        """Fails if there is a traceback in it."""
-        at = self.log.find(_TRACEBACK)
-        assert at < 0, (
-            f"a traceback in pgtide's log:\n{self.log[max(0, at - 1000) : at + LOG_TAIL]}"
-        )
+        """Fails if there is a traceback in it that was not there the last time."""
+        log = self.log
+        at = log.find(_TRACEBACK, self._checked)
+        self._checked = len(log)
+        assert at < 0, f"a traceback in pgtide's log:\n{log[max(0, at - 1000) : at + LOG_TAIL]}"
 
     def _replace(self, pids: Callable[[], list[int]], victims: list[int]) -> None:
         expected = len(pids())

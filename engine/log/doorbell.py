@@ -1,6 +1,6 @@
 """Waking the readers of the log.
 
-Each reader has a FIFO in `<log>/readers/`, named by its process id. After every commit, and once a
+Each reader has a FIFO in `<log>/readers/`, named after its process. After every commit, and once a
 second, the writer puts a `Pulse` into each; a reader that is busy loses pulses, never data: the log
 itself says how far it reaches. A FIFO without a reader is removed by the writer.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from struct import Struct
@@ -79,11 +80,11 @@ class Ear:
     def __init__(self, log: Path) -> None:
         folder = log / "readers"
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / str(os.getpid())
-        self._path.unlink(missing_ok=True)
-        # Made under another name first: the writer removes a FIFO that nobody has opened yet.
-        hidden = log / f".{os.getpid()}.fifo"
-        hidden.unlink(missing_ok=True)
+        # Process ids come again, and containers that share a folder have the same ones.
+        name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._path = folder / name
+        # Made elsewhere first: the writer removes a FIFO that nobody has opened yet.
+        hidden = log / f".{name}.fifo"
         os.mkfifo(hidden, 0o600)
         # Read and write, so that the writer's death is not an end of file.
         self._pipe = os.open(hidden, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -46,6 +46,7 @@ Change = tuple[int, str, Row | None, Row | None]
 
 FIRST_INDEX = 2
 INDEX_STEP = 2
+MAX_INDEX = 2**32 - 1
 
 KEY = Struct(">QI")
 HEADER = Struct(">IQqIH")

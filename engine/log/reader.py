@@ -7,7 +7,16 @@ from pathlib import Path
 import lmdb
 
 from engine.errors import LogError
-from engine.log.layout import KEY, LSN, XID, Block, LogState, RelationVersion, unpack_block
+from engine.log.layout import (
+    KEY,
+    LSN,
+    MAX_INDEX,
+    XID,
+    Block,
+    LogState,
+    RelationVersion,
+    unpack_block,
+)
 from engine.log.writer import DATABASES, MAP_SIZE
 from engine.lsn import Offset
 
@@ -76,7 +85,7 @@ class LogReader:
                 return state, blocks
             cursor = txn.cursor(db=self._blocks)
             found = self._seek(cursor, after)
-            head = KEY.pack(state.commit_lsn, 0xFFFFFFFF)
+            head = KEY.pack(state.commit_lsn, MAX_INDEX)
             while found and most > 0:
                 key, value = cursor.item()
                 if key > head:
@@ -88,7 +97,7 @@ class LogReader:
 
     def _seek(self, cursor: lmdb.Cursor, after: Offset) -> bool:
         """Move to the block that holds the first change after `after`."""
-        if not cursor.set_range(KEY.pack(after.lsn, after.index + 1)):
+        if not cursor.set_range(KEY.pack(after.lsn, min(after.index, MAX_INDEX - 1) + 1)):
             if not cursor.last():
                 return False
         elif not cursor.prev():
@@ -119,13 +128,14 @@ class LogReader:
         with self._env.begin(db=self._xids) as txn:
             cursor = txn.cursor()
             # Ids wrap around: what is half the circle ahead is really behind.
-            for start in (xid, 0):
+            for start, end in ((xid, 2**32), (0, xid)):
                 here = cursor.set_range(XID.pack(start))
-                while here and (XID.unpack(cursor.key())[0] - xid) & 0xFFFFFFFF < 2**31:
+                while here:
+                    (other,) = XID.unpack(cursor.key())
+                    if other >= end or (other - xid) & 0xFFFFFFFF >= 2**31:
+                        break
                     found.append(LSN.unpack(cursor.value())[0])
                     here = cursor.next()
-                if here or start == 0:
-                    break
         return found
 
     def commit_lsn_of(self, xid: int) -> int | None:

@@ -72,21 +72,29 @@ class LogWriter:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._lock = _exclusive(path / "writer.lock")
-        with _explained(path):
-            self._env = lmdb.open(
-                str(path), map_size=MAP_SIZE, max_dbs=DATABASES, sync=sync, max_readers=510
-            )
-            self._env.reader_check()
-            self._blocks = self._env.open_db(b"blocks")
-            self._relations = self._env.open_db(b"relations", integerkey=False)
-            self._xids = self._env.open_db(b"xids")
-            self._meta = self._env.open_db(b"meta")
-        self._page_size = int(self._env.stat()["psize"])
         self._staged: list[tuple[bytes, bytes]] = []
         self._staged_xids: list[tuple[bytes, bytes]] = []
-        self._spilled = True
-        self._state, self._identity = self._load_state()
-        self.discard()
+        try:
+            with _explained(path):
+                self._env = lmdb.open(
+                    str(path), map_size=MAP_SIZE, max_dbs=DATABASES, sync=sync, max_readers=510
+                )
+        except Exception:
+            os.close(self._lock)
+            raise
+        try:
+            with _explained(path):
+                self._env.reader_check()
+                self._blocks = self._env.open_db(b"blocks")
+                self._relations = self._env.open_db(b"relations")
+                self._xids = self._env.open_db(b"xids")
+                self._meta = self._env.open_db(b"meta")
+            self._page_size = int(self._env.stat()["psize"])
+            self._state, self._identity = self._load_state()
+            self.discard()
+        except Exception:
+            self.close()
+            raise
 
     @property
     def state(self) -> LogState | None:
@@ -147,7 +155,6 @@ class LogWriter:
 
     def spill(self) -> None:
         """Write what is staged without making it visible."""
-        self._spilled = True
         with _explained(self.path), self._env.begin(write=True) as txn:
             self._put_staged(txn)
 
@@ -160,7 +167,6 @@ class LogWriter:
         with _explained(self.path), self._env.begin(write=True) as txn:
             self._put_staged(txn)
             txn.put(b"state", state.pack(), db=self._meta)
-        self._spilled = False
         self._state = state
         return state
 
@@ -168,14 +174,13 @@ class LogWriter:
         """Forget staged blocks and remove spilled ones beyond the head."""
         self._staged.clear()
         self._staged_xids.clear()
-        if self._state is None or not self._spilled:
+        if self._state is None:
             return
         beyond = KEY.pack(self._state.end_lsn, 0)
         with _explained(self.path), self._env.begin(write=True, db=self._blocks) as txn:
             cursor = txn.cursor()
             while cursor.set_range(beyond):
                 cursor.delete()
-        self._spilled = False
 
     def trim(self, before_time: int, max_bytes: int, *, most: int = 2000) -> bool:
         """Drop whole transactions from the front, at most about `most` blocks, and raise the horizon.

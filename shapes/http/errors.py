@@ -8,7 +8,7 @@ from engine.errors import DatabaseSetupError
 from engine.log.reader import LogMissingError
 from engine.publication_errors import PublicationError
 from shapes.database import DatabaseUnavailableError
-from shapes.definitions import InvalidRequestError
+from shapes.definition import InvalidRequestError
 from shapes.http.responses import NO_STORE, Header, Send, send_json
 from shapes.library import OutOfBoundsError
 from shapes.snapshot import SnapshotError

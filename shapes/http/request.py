@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
-from shapes.definitions import Definition, InvalidRequestError
+from shapes.definition import Definition, InvalidRequestError
 from shapes.wire import LogOffset, RequestOffset, Special, parse_offset
 
 SECRET_PARAMETERS = ("secret", "api_secret")
@@ -29,12 +29,14 @@ def query_parameters(query: bytes) -> dict[str, str]:
     Blank values count as absent, except for flags, whose presence is what matters, and for the
     values of `where`, where an empty text is one.
     """
-    pairs = parse_qsl(query.decode("utf-8", "replace"), keep_blank_values=True)
-    return {
-        name: value
-        for name, value in pairs
-        if value.strip() or name in _FLAGS or name.startswith("params[")
-    }
+    parameters: dict[str, str] = {}
+    for pair in query.decode("utf-8", "replace").split("&"):
+        name, _, value = pair.partition("=")
+        if "%" in pair or "+" in pair:
+            name, value = unquote_plus(name), unquote_plus(value)
+        if value.strip() or name in _FLAGS or name.startswith("params["):
+            parameters[name] = value
+    return parameters
 
 
 _FLAGS = frozenset(("live", "live_sse", "experimental_live_sse"))

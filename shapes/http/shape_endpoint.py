@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import time
 
 from engine.lsn import Offset
 from engine.settings import Settings
-from shapes.definitions import Definition, Definitions
+from shapes.definition import Definition
+from shapes.definitions import Definitions
 from shapes.feed import Batch, RotatedError
 from shapes.http.errors import answer_error
+from shapes.http.polling import Polls
 from shapes.http.request import (
     SECRET_PARAMETERS,
     ShapeRequest,
@@ -30,7 +31,7 @@ from shapes.http.responses import (
     send_json,
     send_messages,
 )
-from shapes.http.sse import stream_events
+from shapes.http.sse import EventStream
 from shapes.library import Library, MustRefetchError, Place
 from shapes.shape import Handle, Shape
 from shapes.tail import Tail
@@ -58,6 +59,7 @@ class ShapeEndpoint:
         self._tail = tail
         self._library = library
         self._definitions = definitions
+        self._polls = Polls(settings.long_poll_timeout)
         self._secret = settings.secret.encode() if settings.secret else None
         self._cache = (
             f"public, max-age={settings.cache_max_age}, "
@@ -164,7 +166,7 @@ class ShapeEndpoint:
             reading = await self._library.read(place, self._settings.chunk_bytes)
             if reading.messages or not request.live:
                 break
-            batch = await self._wait(place, self._settings.long_poll_timeout)
+            batch = await self._wait(place)
             if batch is None:
                 return await self._timed_out(scope, send, headers, request, handle, place)
             if batch.messages is not None:
@@ -177,12 +179,10 @@ class ShapeEndpoint:
         extra = self._live(request) if request.live else None
         return await answer.send_messages(scope, send, headers, messages, extra)
 
-    async def _wait(self, place: Place, seconds: float) -> Batch | None:
-        """The next batch of a feed, or None after so long."""
+    async def _wait(self, place: Place) -> Batch | None:
+        """The next batch of a feed, or None if none comes in time."""
         try:
-            future = place.feed.next_batch(self._tail.processed)
-            await asyncio.wait([future], timeout=seconds)
-            return future.result() if future.done() else None
+            return await self._polls.wait(place.feed, self._tail.processed)
         except RotatedError as error:
             raise MustRefetchError(None) from error
 
@@ -229,7 +229,7 @@ class ShapeEndpoint:
             *self._live(request),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await stream_events(self._settings, self._tail, self._library, place, receive, send)
+        await EventStream(self._settings, self._tail, self._library, place, send).run(receive)
 
     # -- DELETE ------------------------------------------------------------------------------------
 

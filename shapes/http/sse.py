@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Coroutine, Generator
+from typing import Any
 
 from engine.lsn import Offset
 from engine.settings import Settings
-from shapes.feed import RotatedError
+from shapes.feed import Batch, RotatedError
 from shapes.http.responses import Receive, Send
 from shapes.library import Library, MustRefetchError, Place
 from shapes.tail import Tail
@@ -17,83 +19,150 @@ from shapes.wire import sse_events, up_to_date
 KEEP_ALIVE = b": keep-alive\n\n"
 
 
-async def stream_events(
-    settings: Settings, tail: Tail, library: Library, place: Place, receive: Receive, send: Send
-) -> None:
-    """Send what the feed has and what comes, each batch closed by an up-to-date.
+class EventStream:
+    """One client's stream. Each batch is closed by an up-to-date.
 
     Ends after the settings' `sse_timeout`, when the client goes, or when the shape ends: the client
     then reconnects and learns what to do from an ordinary answer.
+
+    While the client keeps up, batches are written from where they are published, without waking a
+    task; one that has to wait for its client goes on by itself and reads what it missed from the log.
     """
-    gone = asyncio.ensure_future(_disconnected(receive))
-    try:
-        with contextlib.suppress(RotatedError, MustRefetchError):
-            await _stream(settings, tail, library, place, send, gone)
-        await send({"type": "http.response.body", "body": b""})
-    finally:
-        gone.cancel()
+
+    def __init__(
+        self, settings: Settings, tail: Tail, library: Library, place: Place, send: Send
+    ) -> None:
+        self._settings = settings
+        self._tail = tail
+        self._library = library
+        self._place = place
+        self._send = send
+        self._stuck: _Rest | None = None
+        self._sent = time.monotonic()
+        self._woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self, receive: Receive) -> None:
+        """Send what the feed has and what comes, until the end."""
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            with contextlib.suppress(RotatedError, MustRefetchError):
+                await self._stream(gone)
+            if not gone.done():
+                await self._send({"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
+            self._place.feed.detach(self)
+
+    # -- as a reader of the feed -------------------------------------------------------------------
+
+    def deliver(self, batch: Batch) -> bool:
+        """Write the batch now if the client's connection takes it."""
+        if batch.messages is None:
+            self._wake()
+            return False
+        message = {"type": "http.response.body", "body": batch.events, "more_body": True}
+        sending = self._send(message)
+        self._place = Place(self._place.feed, batch.end, [])
+        try:
+            blocker = sending.send(None)
+        except StopIteration:
+            self._sent = time.monotonic()
+            return True
+        except Exception:
+            # The connection is broken; `run` finds out.
+            self._wake()
+            return False
+        self._stuck = _Rest(sending, blocker)
+        self._wake()
+        return False
+
+    def end(self, error: RotatedError) -> None:
+        """The shape has ended."""
+        if not self._woken.done():
+            self._woken.set_exception(error)
+            self._woken.exception()
+
+    def _wake(self) -> None:
+        if not self._woken.done():
+            self._woken.set_result(None)
+
+    # -- as a task ---------------------------------------------------------------------------------
+
+    async def _stream(self, gone: asyncio.Future[None]) -> None:
+        ends = time.monotonic() + self._settings.sse_timeout
+        while not gone.done():
+            await self._catch_up()
+            self._woken = asyncio.get_running_loop().create_future()
+            self._place.feed.attach(self, self._tail.processed)
+            if not await self._at_end(gone, ends):
+                return
+            if self._stuck is not None:
+                stuck, self._stuck = self._stuck, None
+                await stuck
+
+    async def _at_end(self, gone: asyncio.Future[None], ends: float) -> bool:
+        """Wait while batches are delivered; False when the stream is over."""
+        keepalive = self._settings.sse_keepalive
+        while True:
+            now = time.monotonic()
+            left = min(ends - now, self._sent + keepalive - now)
+            await asyncio.wait(
+                [self._woken, gone], timeout=max(left, 0), return_when=asyncio.FIRST_COMPLETED
+            )
+            if gone.done():
+                return False
+            if self._woken.done():
+                self._woken.result()
+                return True
+            now = time.monotonic()
+            if now >= ends:
+                self._place.feed.detach(self)
+                await self._renew()
+                return False
+            if now >= self._sent + keepalive:
+                self._place.feed.last_used = now
+                await self._write(KEEP_ALIVE)
+
+    async def _renew(self) -> None:
+        """Leave a client that heard nothing for long with an offset that the log will still reach."""
+        renewed = self._library.renewed(self._place.position)
+        if renewed != self._place.position:
+            await self._write(sse_events([up_to_date(renewed.lsn)]))
+
+    async def _catch_up(self) -> None:
+        """Send everything there is after where the client is."""
+        while True:
+            reading = await self._library.read(self._place, self._settings.chunk_bytes)
+            messages = reading.messages
+            end: Offset = reading.end
+            if messages and reading.complete:
+                messages = [*messages, up_to_date(reading.lsn)]
+            for start in range(0, len(messages), 500):
+                await self._write(sse_events(messages[start : start + 500]))
+            self._place = Place(self._place.feed, end, [])
+            if not messages:
+                return
+
+    async def _write(self, data: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._sent = time.monotonic()
 
 
-async def _stream(
-    settings: Settings,
-    tail: Tail,
-    library: Library,
-    place: Place,
-    send: Send,
-    gone: asyncio.Future[None],
-) -> None:
-    ends = time.monotonic() + settings.sse_timeout
-    place = await _catch_up(settings, library, place, send)
-    while not gone.done():
-        future = place.feed.next_batch(tail.processed)
-        left = ends - time.monotonic()
-        if left <= 0:
-            await _renew(library, place, send)
-            return
-        await asyncio.wait(
-            [future, gone],
-            timeout=min(left, settings.sse_keepalive),
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if not future.done():
-            if time.monotonic() < ends and not gone.done():
-                await _send(send, KEEP_ALIVE)
-            continue
-        batch = future.result()
-        if batch.messages is None or place.position.lsn > batch.end.lsn:
-            place = await _catch_up(settings, library, place, send)
-            continue
-        await _send(send, batch.events)
-        place = Place(place.feed, batch.end, [])
-        # What came while the client was slow to take this is not in the next batch.
-        if place.feed.count_after(place.position):
-            place = await _catch_up(settings, library, place, send)
+class _Rest:
+    """A coroutine that was begun by hand and has to wait: awaiting this finishes it."""
 
+    def __init__(self, coroutine: Coroutine[Any, Any, None], blocker: Any) -> None:
+        self._coroutine = coroutine
+        self._blocker = blocker
 
-async def _renew(library: Library, place: Place, send: Send) -> None:
-    """Leave a client that heard nothing for long with an offset that the log will still reach."""
-    renewed = library.renewed(place.position)
-    if renewed != place.position:
-        await _send(send, sse_events([up_to_date(renewed.lsn)]))
-
-
-async def _catch_up(settings: Settings, library: Library, place: Place, send: Send) -> Place:
-    """Send everything there is after a place; the place after that."""
-    while True:
-        reading = await library.read(place, settings.chunk_bytes)
-        messages = reading.messages
-        end: Offset = reading.end
-        if not messages:
-            return Place(place.feed, end, [])
-        if reading.complete:
-            messages = [*messages, up_to_date(reading.lsn)]
-        for start in range(0, len(messages), 500):
-            await _send(send, sse_events(messages[start : start + 500]))
-        place = Place(place.feed, end, [])
-
-
-async def _send(send: Send, data: bytes) -> None:
-    await send({"type": "http.response.body", "body": data, "more_body": True})
+    def __await__(self) -> Generator[Any, Any, None]:
+        blocker = self._blocker
+        while True:
+            value = yield blocker
+            try:
+                blocker = self._coroutine.send(value)
+            except StopIteration:
+                return
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.catalog import Table
+from engine.table import Table
 from shapes.where import syntax
 from shapes.where.casts import find_cast
 from shapes.where.collations import BYTEWISE, objection

@@ -18,6 +18,7 @@ from shapes.where.expressions import (
     Expression,
 )
 from shapes.where.routines import Routine
+from shapes.where.types import NAME
 
 DEFAULT: Final = "default"
 
@@ -38,6 +39,7 @@ class Collation(NamedTuple):
 
 
 _NONE = Collation(0, DEFAULT)
+_NAME = Collation(1, "C", bytewise=True)
 _CONFLICT = Collation(1, "", deterministic=False)
 
 
@@ -56,7 +58,8 @@ def collation_of(expression: Expression) -> Collation:
         return combine(expression.arguments)
     if isinstance(expression, Elements):
         return combine(expression.items)
-    return _NONE
+    # The only type whose collation is not the database's.
+    return _NAME if (expression.type.element or expression.type) is NAME else _NONE
 
 
 def combine(expressions: Sequence[Expression]) -> Collation:

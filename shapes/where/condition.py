@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from engine.catalog import Table
+from engine.table import Table
 from shapes.where.binding import bind
 from shapes.where.checker import Checker
 from shapes.where.compiler import compile_condition

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from engine.catalog import Column
+from engine.table import Column
 from shapes.where.casts import Cast
 from shapes.where.routines import Routine
 from shapes.where.types import BOOL, Type

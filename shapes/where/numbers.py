@@ -202,12 +202,12 @@ def _write_float(value: Float, shortest: str, fixed_digits: int) -> str:
 
 
 def _as_float4(value: float) -> float:
-    return struct.unpack("f", struct.pack("f", value))[0]
+    return struct.unpack("<f", struct.pack("<f", value))[0]
 
 
 def _bits(value: float) -> int:
-    return struct.unpack("i", struct.pack("f", value))[0]
+    return struct.unpack("<i", struct.pack("<f", value))[0]
 
 
 def _from_bits(bits: int) -> float:
-    return struct.unpack("f", struct.pack("i", bits))[0]
+    return struct.unpack("<f", struct.pack("<i", bits))[0]

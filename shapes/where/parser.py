@@ -213,7 +213,7 @@ class Parser:
         if token.kind == PARAMETER:
             cursor.next()
             return syntax.Parameter(token.start, int(token.value[1:]))
-        if token.kind == OPERATOR:
+        if token.kind == OPERATOR and _OPERATORS.get(token.value, OTHER) in (OTHER, ADD):
             return self._signed(cursor.next())
         if token.kind == WORD and token.value in _PREFIXES:
             cursor.next()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Final
 
-from engine.catalog import Column
+from engine.table import Column
 from shapes.where import intervals, numbers, strings, times
 from shapes.where.arrays import parse_array, read_array, write_array
 

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
-from engine.catalog import Table, load_table
+from engine.catalog import load_table
+from engine.table import Table
 
 Connect: TypeAlias = Callable[[], Awaitable[psycopg.AsyncConnection]]
 

@@ -11,7 +11,7 @@ from serving import Serving
 from tables import Tables
 
 COMMIT_RECORD_BYTES = 64
-"""At least; two of them do not fit in."""
+"""More than one takes, and less than two."""
 
 
 def place_of(reader: Follower) -> dict[str, Any]:

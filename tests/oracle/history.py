@@ -9,15 +9,13 @@ from pathlib import Path
 from random import Random
 
 import psycopg
+from log_progress import reach
 from random_shapes import RandomShape, random_shape
 from random_tables import SESSION, random_table, select
 from random_values import PREPARE
 from random_writers import Writer
 from shape_client import ShapeClient
 from shape_rows import difference
-
-from engine.log.reader import LogReader
-from engine.lsn import parse_lsn
 
 CONVERGE_SECONDS = 30.0
 
@@ -32,18 +30,19 @@ class Report:
     clients: int = 0
     messages: int = 0
     rows: int = 0
+    refused: list[str] = field(default_factory=list[str])
     failures: list[str] = field(default_factory=list[str])
 
 
 class History:
     """Everything drawn from `seed`. `run` returns what happened; failures are in its report."""
 
-    def __init__(self, seed: str, database: str, url: str, log: Path) -> None:
+    def __init__(self, seed: str, database: str, url: str, data: Path) -> None:
         self._random = Random(f"{seed}/plan")
         self._seed = seed
         self._database = database
         self._url = url
-        self._log = log
+        self._data = data
         self._clients: list[tuple[ShapeClient, RandomShape]] = []
         number = self._random.randint(1, 10**6)
         count = self._random.randint(1, 3)
@@ -92,7 +91,7 @@ class History:
                 await asyncio.sleep(min(random.random() * 0.4, max(0.0, ends - time.monotonic())))
 
     async def _compare(self, connection: psycopg.AsyncConnection) -> None:
-        await reach(self._log, connection)
+        await reach(self._data, connection)
         for client, shape in self._clients:
             rows, copies = await select(connection, shape.table, shape.subject, shape.condition)
             self.report.rows += len(rows)
@@ -104,7 +103,9 @@ class History:
             if same and client.violation is None:
                 # Nothing more may come, and what comes may change nothing.
                 await asyncio.wait_for(client.catch_up(), CONVERGE_SECONDS)
-            if client.violation is not None:
+            if client.violation is not None and "status 400" in str(client.violation):
+                self.report.refused.append(str(client.violation)[:500])
+            elif client.violation is not None:
                 self.report.failures.append(f"{client.name}: {client.violation}")
             elif wrong := difference(client.rows, rows):
                 self.report.failures.append(f"{client.name}: {wrong}\n{client.describe()}")
@@ -130,22 +131,3 @@ async def prepare(database: str) -> None:
     """Types that the random tables use."""
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
         await connection.execute(PREPARE.encode())
-
-
-async def reach(log: Path, connection: psycopg.AsyncConnection, seconds: float = 30.0) -> int:
-    """Wait until the log has all that has committed by now; the LSN of now."""
-    cursor = await connection.execute("select pg_current_wal_insert_lsn()::text")
-    row = await cursor.fetchone()
-    assert row is not None
-    lsn = parse_lsn(row[0])
-    # What was committed with synchronous_commit off is not flushed, and so not sent, yet.
-    await connection.execute("select pg_logical_emit_message(true, 'test', '')")
-    reader = LogReader(log)
-    try:
-        deadline = time.monotonic() + seconds
-        while (progress := reader.state().progress) < lsn:
-            assert time.monotonic() < deadline, f"the log stays at {progress}, short of {lsn}"
-            await asyncio.sleep(0.01)
-    finally:
-        reader.close()
-    return lsn

@@ -11,6 +11,7 @@ from random_values import quote
 from shape_rows import Subject
 
 _PLACE = re.compile("\0(\\d+)\0")
+_NUMERIC = ("int2", "int4", "int8", "numeric", "float")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
@@ -61,7 +62,7 @@ class _Filter:
 
     def _constant(self, column: Column) -> str:
         text = column.kind.constant(self.random)
-        number = column.kind.name.startswith(("int", "num", "float")) and _NUMBER.fullmatch(text)
+        number = column.kind.name.startswith(_NUMERIC) and _NUMBER.fullmatch(text)
         return text if number and self.random.random() < 0.6 else self._quoted(text)
 
     def _quoted(self, text: str) -> str:

@@ -124,7 +124,7 @@ def _time(random: Random) -> str:
 
 
 def _interval(random: Random) -> str:
-    return quote(random.choice(("1 day", "24 hours", "-3 months 2 days", "1.5 seconds", "0")))
+    return quote(random.choice(("1 day", "24 hours", "-3 months 2 days", "90 seconds", "00:00:00")))
 
 
 def _uuid(random: Random) -> str:

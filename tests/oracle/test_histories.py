@@ -41,12 +41,12 @@ async def test_clients_hold_what_select_returns(
         long_poll_timeout=2,
         sse_timeout=3,
         sse_keepalive=1,
-        chunk_bytes=random.choice((400, 5_000, 10_000_000)),
+        chunk_bytes=random.choice((5_000, 50_000, 10_000_000)),
     ) as server:
         ends = time.monotonic() + SECONDS / 2
         number = 0
         while time.monotonic() < ends:
-            history = History(f"{seed}/{number}", database, server.url, server.folder / "data/log")
+            history = History(f"{seed}/{number}", database, server.url, server.folder / "data")
             report = await history.run(HISTORY_SECONDS)
             print(f"PGTIDE_SEED={SEED} streaming={streaming} history={number}: {report}")
             assert not report.failures, (

@@ -20,7 +20,7 @@ from random import Random
 
 import psycopg
 import pytest
-from history import reach
+from log_progress import reach
 from psycopg import errors
 from psycopg.rows import dict_row
 from serving import Serving
@@ -81,7 +81,7 @@ class Stress:
                     group.create_task(self._hold(Random(f"{self._seed}/holder/{number}")))
                 for number in range(3):
                     group.create_task(self._open(Random(f"{self._seed}/opener/{number}")))
-            await reach(self._server.folder / "data/log", one)
+            await reach(self._server.folder / "data", one)
             await self._compare(one)
 
     async def _write(self, random: Random) -> None:
@@ -202,7 +202,7 @@ async def test_commit_that_waits_for_its_standby(
             early = ShapeClient(server.url, Subject("waiting"))
             await early.catch_up()
             await one.execute("insert into waiting values (1, 'a')")
-            await reach(server.folder / "data/log", one)
+            await reach(server.folder / "data", one)
             async with commits_waiting(url):
                 await one.execute("begin")
                 await one.execute("insert into waiting values (2, 'b')")

@@ -6,9 +6,10 @@ so whoever writes to a log that this process is reading does it through `Elsewhe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from engine.catalog import Column, Table
+from engine.table import Column, Table
 from engine.log.layout import (
     FIRST_INDEX,
     INDEX_STEP,
@@ -291,8 +292,16 @@ class Follower:
             pass
 
 
-@contextmanager
-def following(path: Path) -> Generator[Follower]:
+@asynccontextmanager
+async def following(path: Path) -> AsyncGenerator[Follower]:
     """A tail that stands where the log ends now. It goes on when told to."""
     with reading(path) as reader:
-        yield Follower(path, reader)
+        follower = Follower(path, reader)
+        try:
+            yield follower
+        finally:
+            # Only a tail that has run closes its pipe.
+            running = asyncio.create_task(follower.tail.run())
+            await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.wait([running])

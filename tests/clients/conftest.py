@@ -1,0 +1,77 @@
+"""node, the packages from npm, and a server with pgtide's own tables."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from electric_reader import ElectricReader
+from serving import Serving, fresh_database
+
+from engine.migrate import migrate
+
+FOLDER = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The program, with the packages that package-lock.json names in place. Never skips."""
+    program = shutil.which("node")
+    assert program, (
+        "these tests need node on the PATH; `make test` installs one where there is none"
+    )
+    locked = json.loads((FOLDER / "package-lock.json").read_text())["packages"]
+    if any(_version(path) != one["version"] for path, one in locked.items() if _wanted(path, one)):
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=FOLDER, check=True)
+    return program
+
+
+def _wanted(path: str, package: dict[str, Any]) -> bool:
+    return bool(path) and not package.get("optional")
+
+
+def _version(path: str) -> str | None:
+    description = FOLDER / path / "package.json"
+    return json.loads(description.read_text())["version"] if description.exists() else None
+
+
+@pytest.fixture
+def reader(node: str) -> Generator[ElectricReader]:
+    with ElectricReader(node) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def runs_database(server_url: str) -> Generator[str]:
+    with fresh_database(server_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def server(runs_database: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Serving]:
+    """Two nodes; streams end after three seconds, so that clients have to come back."""
+    serving = Serving(
+        runs_database,
+        tmp_path_factory.mktemp("pgtide-clients"),
+        long_poll_timeout=2,
+        sse_timeout=3,
+        chunk_bytes=10000,
+    )
+    asyncio.run(migrate(runs_database, stream_id=serving.stream_id))
+    with serving:
+        yield serving
+
+
+@pytest.fixture
+def db(runs_database: str, server: Serving) -> Generator[psycopg.Connection]:
+    """The database of `server`, each statement a transaction of its own."""
+    assert server.url
+    with psycopg.connect(runs_database, autocommit=True) as connection:
+        yield connection
