@@ -24,7 +24,7 @@ from bench.writer import Writer
 SIZES = {
     "clients": (1_000, 50, "clients of the shape"),
     "rate": (2.0, 2.0, "changes per second"),
-    "seconds": (12.0, 3.0, "duration of one run"),
+    "seconds": (8.0, 3.0, "duration of one run"),
     "rounds": (3, 1, "runs of each kind"),
 }
 WARM_UP_SECONDS = 2.0

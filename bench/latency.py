@@ -21,7 +21,7 @@ from bench.writer import Writer
 SIZES = {
     "shapes": (1_000, 10, "shapes with one live client each, in the larger half"),
     "rate": (100, 20, "changes per second"),
-    "seconds": (10.0, 2.0, "duration of one run"),
+    "seconds": (8.0, 2.0, "duration of one run"),
     "rounds": (3, 1, "runs of each kind"),
 }
 WARM_UP_SECONDS = 1.0

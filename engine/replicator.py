@@ -100,7 +100,8 @@ class Replicator:
                 await drop_slot(connection, name)
                 slot = None
             created = slot is None
-            if slot is None and not self._settings.temporary_slot:
+            if not self._settings.temporary_slot:
+                # Checks an existing one: it may belong to another database or plugin.
                 slot = await ensure_slot(connection, name)
         if slot is None:
             slot = _temporary_slot(walsender, name)

@@ -12,9 +12,16 @@ class InvalidRequestError(PgtideError):
 
     code = "invalid_request"
 
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.errors = {field: [message]}
+    def __init__(self, errors: dict[str, list[str]]) -> None:
+        super().__init__(
+            "; ".join(f"{field}: {message}" for field in errors for message in errors[field])
+        )
+        self.errors = errors
+
+    @classmethod
+    def of(cls, field: str, message: str) -> InvalidRequestError:
+        """The error of one parameter."""
+        return cls({field: [message]})
 
 
 class Definition(NamedTuple):

@@ -140,7 +140,7 @@ class Definitions:
         try:
             name = parse_table(text)
         except ValueError as error:
-            raise InvalidRequestError("table", str(error)) from error
+            raise InvalidRequestError.of("table", str(error)) from error
         table = self._tables.get(name)
         if table is None:
             async with self._database.lookups() as connection:
@@ -150,7 +150,7 @@ class Definitions:
                     self._generated_sent = bool(publication and publication.generated_columns)
             if table is None:
                 schema, relation = name
-                raise InvalidRequestError(
+                raise InvalidRequestError.of(
                     "table",
                     f'Table "{schema}"."{relation}" does not exist. If the table name contains '
                     "capitals or special characters you must quote it.",
@@ -182,15 +182,15 @@ def _condition(definition: Definition, table: Table) -> Condition | None:
     try:
         return parse_where(definition.where, params, table)
     except WhereError as error:
-        raise InvalidRequestError("where", str(error)) from error
+        raise InvalidRequestError.of("where", str(error)) from error
 
 
 def _numbered(params: tuple[tuple[str, str], ...]) -> dict[int, str]:
     if not all(key.isascii() and key.isdigit() and len(key) < 10 for key, _ in params):
-        raise InvalidRequestError("params", "Parameters can only use numbers as keys")
+        raise InvalidRequestError.of("params", "Parameters can only use numbers as keys")
     numbered = {int(key): value for key, value in params}
     if sorted(numbered) != list(range(1, len(numbered) + 1)):
-        raise InvalidRequestError(
+        raise InvalidRequestError.of(
             "params", "Parameters must be numbered sequentially, starting from 1"
         )
     return numbered
@@ -200,7 +200,7 @@ def _column_names(text: str) -> list[str]:
     try:
         return parse_columns(text)
     except ValueError as error:
-        raise InvalidRequestError("columns", str(error)) from error
+        raise InvalidRequestError.of("columns", str(error)) from error
 
 
 def _selected(
@@ -215,7 +215,7 @@ def _selected(
     if names is None:
         hidden = [column.name for column in table.columns if column.name in unsent]
         if hidden:
-            raise InvalidRequestError(
+            raise InvalidRequestError.of(
                 "columns",
                 f"The following columns are generated and cannot be included in the shape: "
                 f"{', '.join(hidden)}. You can exclude them from the shape by explicitly listing "
@@ -225,12 +225,12 @@ def _selected(
     known = {column.name: column for column in table.columns}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise InvalidRequestError(
+        raise InvalidRequestError.of(
             "columns", f"The following columns are not found on the table: {', '.join(unknown)}"
         )
     refused = [name for name in names if name in unsent]
     if refused:
-        raise InvalidRequestError(
+        raise InvalidRequestError.of(
             "columns",
             "The following columns are generated and cannot be included in the shape: "
             f"{', '.join(refused)}",
@@ -238,7 +238,7 @@ def _selected(
     keys = table.primary_key or table.columns
     missing = [column.name for column in keys if column.name not in names]
     if missing:
-        raise InvalidRequestError(
+        raise InvalidRequestError.of(
             "columns",
             f"The list of columns must include all primary key columns, missing: {', '.join(missing)}",
         )

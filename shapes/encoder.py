@@ -54,6 +54,10 @@ class Encoder:
         self._label = relation_label(table.schema, table.name)
         self._relation = [table.schema, table.name]
         self._all = len(self._columns) == len(version.columns)
+        # Without replica identity FULL an old row has its key columns only, the rest is null.
+        partial = version.replica_identity != "f"
+        known = {column.name for column in version.columns if column.is_key or not partial}
+        self._old = [(name, at) for name, at in self._columns if name in known]
 
     def kind_of_update(self, old: Row, new: Row) -> int:
         """UPDATE or REKEY for a row that stays in the shape; 0 if nothing that it shows changed."""
@@ -98,8 +102,8 @@ class Encoder:
         return {name: row[at] for name, at in self._columns if row[at] != 0}
 
     def _deleted_values(self, row: Row) -> dict[str, str | int | None]:
-        columns = self._columns if self._full else self._key_columns
-        return {name: row[at] for name, at in columns}
+        columns = self._old if self._full else self._key_columns
+        return {name: row[at] for name, at in columns if row[at] != 0}
 
     def _delete(self, entry: Entry, row: Row, *, last: bool) -> bytes:
         return self._message(entry, "delete", self.key(row), self._deleted_values(row), last=last)

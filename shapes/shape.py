@@ -32,7 +32,8 @@ class Handle(NamedTuple):
         if len(first) > 20 or len(second) > 20:
             return None
         handle = cls(int(first), int(second))
-        return handle if max(handle) < 2**64 else None
+        # Exactly as it was given out: an answer carries the handle that was asked with.
+        return handle if max(handle) < 2**64 and str(handle) == text else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,7 @@ def _escape(text: str) -> bytes:
     """Everything beyond ASCII as JSON escapes: header values are not read as UTF-8."""
     units = text.encode("utf-16-be", "surrogatepass")
     codes = [int.from_bytes(units[i : i + 2], "big") for i in range(0, len(units), 2)]
-    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes).encode()
+    return "".join(chr(code) if code < 127 else f"\\u{code:04x}" for code in codes).encode()
 
 
 _TIME_TYPES = frozenset(("time", "timetz", "timestamp", "timestamptz"))

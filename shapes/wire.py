@@ -108,6 +108,6 @@ def next_cursor(now: float, period: float, previous: str) -> int:
         return 0
     elapsed = int(now) - CURSOR_EPOCH
     boundary = -(-elapsed // length) * length
-    known = previous.isascii() and previous.isdigit() and len(previous) < 20
+    known = previous.isascii() and previous.isdigit() and len(previous) < 200
     last = int(previous) if known else 0
     return boundary if boundary > last else last + random.randint(1, 3600)

@@ -49,28 +49,33 @@ def read_request(parameters: dict[str, str]) -> ShapeRequest:
 
     Raises InvalidRequestError. What needs the catalog is checked later, by `Definitions`.
     """
-    full_replica = _choice(parameters, "replica", _REPLICA)
-    changes_only = _choice(parameters, "log", _LOG)
+    invalid: dict[str, list[str]] = {}
+    full_replica = _choice(parameters, "replica", _REPLICA, invalid)
+    changes_only = _choice(parameters, "log", _LOG, invalid)
+    if "params" in parameters:
+        invalid["params"] = ["is invalid"]
     text = parameters.get("offset")
     if text is None:
-        raise InvalidRequestError("offset", "can't be blank")
+        invalid["offset"] = ["can't be blank"]
+    if text is None or invalid:
+        raise InvalidRequestError(invalid)
     offset = parse_offset(text.strip())
     if offset is None:
-        raise InvalidRequestError("offset", "has invalid format")
+        raise InvalidRequestError.of("offset", "has invalid format")
     handle = parameters.get("handle") if isinstance(offset, LogOffset) else None
     if handle is None and isinstance(offset, LogOffset):
-        raise InvalidRequestError("handle", "can't be blank when offset != -1")
+        raise InvalidRequestError.of("handle", "can't be blank when offset != -1")
     live = _flag(parameters, "live")
     if live and isinstance(offset, Special):
         limit = "offset is 'now'" if offset is Special.NOW else "offset == -1"
-        raise InvalidRequestError("live", f"can't be true when {limit}")
+        raise InvalidRequestError.of("live", f"can't be true when {limit}")
     name = "live_sse" if "live_sse" in parameters else "experimental_live_sse"
     sse = _flag(parameters, name)
     if sse and not live:
-        raise InvalidRequestError("live_sse", "can't be true unless live is also true")
+        raise InvalidRequestError.of("live_sse", "can't be true unless live is also true")
     table = parameters.get("table")
     if table is None:
-        raise InvalidRequestError("table", "can't be blank")
+        raise InvalidRequestError.of("table", "can't be blank")
     definition = Definition(
         table,
         parameters.get("where"),
@@ -82,13 +87,13 @@ def read_request(parameters: dict[str, str]) -> ShapeRequest:
     return ShapeRequest(definition, offset, handle, live, sse, parameters.get("cursor", ""))
 
 
-def _choice(parameters: dict[str, str], name: str, choices: dict[str, bool]) -> bool:
+def _choice(
+    parameters: dict[str, str], name: str, choices: dict[str, bool], invalid: dict[str, list[str]]
+) -> bool:
     value = parameters.get(name)
-    if value is None:
-        return False
-    if value not in choices:
-        raise InvalidRequestError(name, "is invalid")
-    return choices[value]
+    if value is not None and value not in choices:
+        invalid[name] = ["is invalid"]
+    return choices.get(value or "", False)
 
 
 def _flag(parameters: dict[str, str], name: str) -> bool:
@@ -97,8 +102,6 @@ def _flag(parameters: dict[str, str], name: str) -> bool:
 
 
 def _params(parameters: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    if "params" in parameters:
-        raise InvalidRequestError("params", "is invalid")
     found = [
         (name[7:-1], value)
         for name, value in parameters.items()

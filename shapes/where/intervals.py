@@ -15,10 +15,9 @@ from shapes.where.times import DAY, HOUR, INFINITY, SECOND
 
 MONTH: Final = 30 * DAY
 
-_SECONDS = r"([+-]?)(\d+)(?:\.(\d{1,6}))?"
 _ISO = re.compile(
-    r"P(?:([+-]?\d+)Y)?(?:([+-]?\d+)M)?(?:([+-]?\d+)W)?(?:([+-]?\d+)D)?"
-    rf"(?:T(?:([+-]?\d+)H)?(?:([+-]?\d+)M)?(?:{_SECONDS}S)?)?",
+    r"P(?:(-?\d+)Y)?(?:(-?\d+)M)?(?:(-?\d+)W)?(?:(-?\d+)D)?"
+    r"(?:T(?:(-?\d+)H)?(?:(-?\d+)M)?(?:(-?)(\d+)(?:\.(\d{1,6}))?S)?)?",
     re.ASCII,
 )
 _PART = re.compile(r"[ \t]*([+-]?\d+)[ \t]*([a-z]+)", re.ASCII)
@@ -29,13 +28,13 @@ _MICROS = {"hour": HOUR, "minute": 60 * SECOND, "min": 60 * SECOND, "second": SE
 
 
 def read_interval(text: str) -> int:
-    text = text.strip(" \t\n\r\f\v")
-    if text.lower() in ("infinity", "-infinity"):
-        return INFINITY if text[0] != "-" else -INFINITY
     match = _ISO.fullmatch(text)
     if match is not None and text[-1] not in "PT":
         return _read_iso(match)
-    return _read_units(text.lower())
+    text = text.strip(" \t\n\r\f\v").lower()
+    if text in ("infinity", "-infinity"):
+        return INFINITY if text[0] != "-" else -INFINITY
+    return _read_units(text)
 
 
 parse_interval = read_interval

@@ -132,8 +132,32 @@ def array_text(elements: Sequence[str | None]) -> str:
 def random_row(random: Random) -> list[str | None]:
     """Literals for all columns but the id, in table order."""
     texts = [random.choice(POOLS[type_]) for type_ in COLUMNS.values()]
-    texts += [array_text(random_elements(random, type_)) for type_ in ARRAYS.values()]
+    texts += [random_array(random, type_) for type_ in ARRAYS.values()]
     return [None if random.random() < 0.15 else text for text in texts]
+
+
+def random_array(random: Random, type_: str) -> str:
+    """Mostly of one dimension; some of two, or with bounds of their own."""
+    kind = random.random()
+    if kind < 0.1:
+        rows = [[random.choice((*POOLS[type_], None)) for _ in range(2)] for _ in range(2)]
+        return "{" + ",".join(map(array_text, rows)) + "}"
+    elements = random_elements(random, type_)
+    bounds = f"[0:{len(elements) - 1}]=" if elements and kind < 0.2 else ""
+    return bounds + array_text(elements)
+
+
+def mutated(random: Random, type_: str) -> str:
+    """A text that may or may not be a constant of a type."""
+    text = random.choice(POOLS[type_])
+    for _ in range(random.choice((0, 1, 1, 2))):
+        place = random.randrange(len(text) + 1)
+        other = random.choice(_ODD_CHARACTERS)
+        text = text[:place] + random.choice((other, "")) + text[place + random.choice((0, 1)) :]
+    return text
+
+
+_ODD_CHARACTERS = (*"0129 -+.:eEtTzZNPDMYHS{}_xob,é\t", "infinity", " BC", "+05", "00", "day")
 
 
 def random_elements(random: Random, type_: str) -> list[str | None]:

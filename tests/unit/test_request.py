@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from shapes.definitions import Definition, InvalidRequestError
+from shapes.definition import Definition, InvalidRequestError
 from shapes.http.request import ShapeRequest, query_parameters, read_request
 from shapes.wire import LogOffset, Special
 
