@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from shapes.definition import Definition, InvalidRequestError
@@ -31,12 +32,22 @@ def query_parameters(query: bytes) -> dict[str, str]:
     """
     parameters: dict[str, str] = {}
     for pair in query.decode("utf-8", "replace").split("&"):
-        name, _, value = pair.partition("=")
-        if "%" in pair or "+" in pair:
-            name, value = unquote_plus(name), unquote_plus(value)
+        name, value = _unquoted(pair) if "%" in pair or "+" in pair else _split(pair)
         if value.strip() or name in _FLAGS or name.startswith("params["):
             parameters[name] = value
     return parameters
+
+
+def _split(pair: str) -> tuple[str, str]:
+    name, _, value = pair.partition("=")
+    return name, value
+
+
+@lru_cache(maxsize=4096)
+def _unquoted(pair: str) -> tuple[str, str]:
+    """Of a shape's requests only the offset and the cursor change; filters come again and again."""
+    name, value = _split(pair)
+    return unquote_plus(name), unquote_plus(value)
 
 
 _FLAGS = frozenset(("live", "live_sse", "experimental_live_sse"))

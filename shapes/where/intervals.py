@@ -20,7 +20,7 @@ _ISO = re.compile(
     r"(?:T(?:(-?\d+)H)?(?:(-?\d+)M)?(?:(-?)(\d+)(?:\.(\d{1,6}))?S)?)?",
     re.ASCII,
 )
-_PART = re.compile(r"[ \t]*([+-]?\d+)[ \t]*([a-z]+)", re.ASCII)
+_PART = re.compile(r"[ \t]*([+-]?\d+)[ \t]*([a-z]+)(?![^ \t])", re.ASCII)
 _CLOCK = re.compile(r"[ \t]*([+-]?)(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6}))?)?[ \t]*", re.ASCII)
 _MONTHS = {"year": 12, "mon": 1, "month": 1}
 _DAYS = {"week": 7, "day": 1}

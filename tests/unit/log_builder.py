@@ -274,12 +274,14 @@ class Follower:
     def __init__(self, path: Path, reader: LogReader) -> None:
         self.ended: list[tuple[Feed, int]] = []
         self.incomplete: list[Table] = []
+        self.versions: list[RelationVersion] = []
         self.tail = Tail(
             path,
             reader,
             on_ended=self._end,
             on_incomplete=self.incomplete.append,
             on_start_over=lambda: None,
+            on_version=self.versions.append,
         )
 
     def _end(self, feed: Feed, lsn: int) -> None:
