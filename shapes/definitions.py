@@ -96,6 +96,10 @@ class Definitions:
         except (PgtideError, psycopg.Error) as error:
             log.error("cannot publish %s.%s anew: %s", table.schema, table.name, error)
 
+    def forget_published(self) -> None:
+        """Look again whether tables are published."""
+        self._published.clear()
+
     def compare(self, version: RelationVersion) -> None:
         """The log shows a relation: forget the table that is remembered if it looks otherwise."""
         for (schema, name), table in list(self._tables.items()):

@@ -55,7 +55,7 @@ class Node:
             on_ended=self._end,
             on_incomplete=self._mend,
             on_version=self._compare,
-            on_start_over=lambda: self._feeds.forget_all(),
+            on_start_over=self._start_over,
         )
         self._activation = Activation(self.tail)
         self._feeds = Feeds(self.tail, self._activation)
@@ -92,6 +92,11 @@ class Node:
             await self._snapshots.close()
             await self._database.close()
             self._store.close()
+
+    def _start_over(self) -> None:
+        self._feeds.forget_all()
+        # The publication may have been made anew, without tables.
+        self._definitions.forget_published()
 
     def _end(self, feed: Feed, lsn: int) -> None:
         self.library.end(feed, lsn)

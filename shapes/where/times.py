@@ -106,7 +106,8 @@ def _read_moment(text: str, *, zoned: bool) -> int:
     value = _days(int(year), int(month), int(day), bc=era in ("BC", "bc")) * DAY
     if hour is not None:
         value += _clock(hour, minute, second, fraction)
-    return value - _zone(zone) if zoned and zone else value
+    offset = _zone(zone) if zone else 0
+    return value - offset if zoned else value
 
 
 def _days(year: int, month: int, day: int, *, bc: bool) -> int:
