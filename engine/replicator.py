@@ -22,6 +22,7 @@ from engine.log.doorbell import Doorbell, Pulse
 from engine.log.writer import LogFullError, LogWriter
 from engine.logs import configure
 from engine.lsn import Lsn, format_lsn, parse_lsn
+from engine.memory import collect_rarely
 from engine.publication import Publication, ensure_publication
 from engine.settings import Settings
 from engine.slot import Slot, drop_slot, ensure_slot, read_slot
@@ -205,6 +206,7 @@ def main() -> None:
     settings = Settings.from_environ(os.environ)
     configure("engine", settings.log_level)
     hold_lifeline()
+    collect_rarely()
     asyncio.run(_main(settings))
 
 

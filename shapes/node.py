@@ -17,6 +17,7 @@ from engine.lifeline import hold_lifeline
 from engine.log.layout import RelationVersion
 from engine.log.reader import LogMissingError, LogReader
 from engine.logs import configure
+from engine.memory import collect_rarely
 from engine.settings import Settings
 from engine.table import Table
 from shapes.activation import Activation
@@ -205,6 +206,7 @@ def main() -> None:
     if descriptor is None:
         raise SystemExit("a node is started by `pgtide serve`, which hands it the listening socket")
     bound = socket.socket(fileno=int(descriptor))
+    collect_rarely()
     uvloop.run(serve(settings, bound))
 
 

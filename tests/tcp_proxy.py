@@ -13,9 +13,10 @@ PIECE = 1 << 16
 class TcpProxy:
     """Forwards 127.0.0.1:`port` to `host`:`to_port`.
 
-    `stall` keeps connections open but lets no byte through: what a dead peer looks like to TCP when
-    something in between still answers for it. `refuse` ends new connections at once. `hold` stalls the
-    connection whose client first sends these bytes, before they are forwarded, and sets `held`.
+    `stall` keeps the present connections open but lets no byte through: what a dead peer looks like
+    when something in between still answers for it; later ones are not affected. `refuse` ends new
+    connections at once. `hold` stalls the connection whose client first sends these bytes, before
+    they are forwarded, and sets `held`.
     """
 
     def __init__(self, to_port: int, host: str = "127.0.0.1") -> None:
@@ -24,8 +25,7 @@ class TcpProxy:
         self.held = asyncio.Event()
         self._target = (host, to_port)
         self._refusing = False
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._flowing: set[asyncio.Event] = set()
         self._marker: bytes | None = None
         self._released = asyncio.Event()
         self._connections: set[asyncio.Task[None]] = set()
@@ -42,10 +42,12 @@ class TcpProxy:
         return cut
 
     def stall(self) -> None:
-        self._flowing.clear()
+        for flowing in self._flowing:
+            flowing.clear()
 
     def flow(self) -> None:
-        self._flowing.set()
+        for flowing in self._flowing:
+            flowing.set()
 
     def refuse(self) -> None:
         """Like a server that is down: cut what there is, accept nothing."""
@@ -87,12 +89,15 @@ class TcpProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         opposite: asyncio.StreamWriter | None = None
+        flowing = asyncio.Event()
+        flowing.set()
+        self._flowing.add(flowing)
         # Errors end the connection, as they should; cancelling is how `cut` does it.
         with contextlib.suppress(OSError, asyncio.CancelledError):
             try:
                 far, opposite = await asyncio.open_connection(*self._target)
-                up = asyncio.create_task(self._pump(reader, opposite, from_client=True))
-                down = asyncio.create_task(self._pump(far, writer, from_client=False))
+                up = asyncio.create_task(self._pump(reader, opposite, flowing, from_client=True))
+                down = asyncio.create_task(self._pump(far, writer, flowing, from_client=False))
                 try:
                     await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
                     if up.done() and up.exception() is None:
@@ -102,17 +107,23 @@ class TcpProxy:
                     down.cancel()
                     await asyncio.gather(up, down, return_exceptions=True)
             finally:
+                self._flowing.discard(flowing)
                 writer.transport.abort()
                 if opposite is not None:
                     opposite.transport.abort()
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_client: bool
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        flowing: asyncio.Event,
+        *,
+        from_client: bool,
     ) -> None:
         while data := await reader.read(PIECE):
             if self.delay:
                 await asyncio.sleep(self.delay)
-            await self._flowing.wait()
+            await flowing.wait()
             if from_client and self._marker is not None and self._marker in data:
                 self.held.set()
                 await self._released.wait()

@@ -15,13 +15,13 @@ from random import Random
 import psycopg
 import pytest
 from psycopg import sql
-from where_expressions import CREATE_TABLE, POOLS, Clauses, literal, mutated, random_row
+from where_expressions import CREATE_TABLE, Clauses, literal, mutated, random_row
 
 from engine.catalog import load_table
 from engine.table import Table
 from shapes.router import Router
 from shapes.where import Condition, WhereError, parse_where
-from shapes.where.types import TYPES
+from shapes.where.types import INT4, TEXT, TYPES, array_of
 
 ROWS = 50
 SETTINGS = {
@@ -178,20 +178,21 @@ async def test_agrees_with_postgres(database: str) -> None:
 async def test_constants_mean_what_they_mean_to_postgres(database: str) -> None:
     """A text that is accepted as a constant is one to Postgres, and of the same value."""
     random, deadline = start()
+    kinds = {**TYPES, "text[]": array_of(TEXT), "int4[]": array_of(INT4)}
     accepted = refused = 0
     with connect(database) as connection:
         if connection.info.server_version < 160_000:
             pytest.skip("older servers know fewer forms of integers")
         while time.monotonic() < deadline or not accepted:
-            type_ = random.choice([one for one in POOLS if one in TYPES])
+            type_ = random.choice(list(kinds))
             text = mutated(random, type_)
             try:
-                value = TYPES[type_].read(text)
+                value = kinds[type_].read(text)
             except ValueError:
                 refused += 1
                 continue
             accepted += 1
-            written = TYPES[type_].write(value)
+            written = kinds[type_].write(value)
             query = f"select {literal(text)}::{type_} = {literal(written)}::{type_}"
             result = connection.pgconn.exec_(query.encode())
             assert result.get_value(0, 0) == b"t", f"{query}: {result.error_message.decode()}"

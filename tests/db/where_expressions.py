@@ -78,6 +78,8 @@ POOLS: dict[str, tuple[str, ...]] = {
     "mood": ("sad", "ok", "happy"),
     "jsonb": ("{}", '{"a": 1}', "null"),
     "bytea": ("\\x00ff", "\\x"),
+    "text[]": ("{}", "{a,b}", '{"a b",NULL, x }', "{{a,b},{c,d}}", '{"a\\"b",""}', "{a\\,b}"),
+    "int4[]": ("{}", "{1}", "{1,NULL,-3}", "{{1},{2}}", " { 1 , 2 } "),
 }
 
 _SCALARS = """
@@ -157,7 +159,7 @@ def mutated(random: Random, type_: str) -> str:
     return text
 
 
-_ODD_CHARACTERS = (*"0129 -+.:eEtTzZNPDMYHS{}_xob,é\t", "infinity", " BC", "+05", "00", "day")
+_ODD_CHARACTERS = (*'0129 -+.:eEtTzZNPDMYHS{}_xob,é\t"\\', "infinity", " BC", "+05", "00", "day")
 
 
 def random_elements(random: Random, type_: str) -> list[str | None]:
