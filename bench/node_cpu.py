@@ -25,9 +25,9 @@ from bench.recvlogical import insert_lsn
 from bench.report import Report, command, median
 from bench.stack import PATIENCE, BenchError, Stack, open_stack
 from engine.catalog import load_table
-from engine.table import Table
 from engine.log.reader import LogReader
 from engine.lsn import Offset
+from engine.table import Table
 from shapes.feed import Feed
 from shapes.routing import Encoders, Routing
 from shapes.shape import Projection, make_shape

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
 
 class Memory(NamedTuple):
-    """Bytes: resident, resident with shared pages divided among those who share them, and not shared
-    with anybody. The latter two are 0 where the system does not tell."""
+    """Bytes. `pss` is what is resident, pages that several processes share divided among them.
+    `anonymous` is what is not pages of files, which the kernel can drop (the log is one).
+    The latter two are 0 where the system does not tell."""
 
     rss: int
     pss: int
-    private: int
+    anonymous: int
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
@@ -43,13 +45,22 @@ def tree_cpu_seconds(pid: int) -> float:
 
 
 def memory(pid: int) -> Memory:
-    process = psutil.Process(pid)
-    info = process.memory_info()
     try:
-        full = process.memory_full_info()
-    except (psutil.AccessDenied, AttributeError):
-        return Memory(info.rss, 0, 0)
-    return Memory(info.rss, int(getattr(full, "pss", 0)), int(full.uss))
+        return Memory(
+            psutil.Process(pid).memory_info().rss,
+            _proc(pid, "smaps_rollup", "Pss"),
+            _proc(pid, "status", "RssAnon"),
+        )
+    except OSError:
+        return Memory(psutil.Process(pid).memory_info().rss, 0, 0)
+
+
+def _proc(pid: int, file: str, field: str) -> int:
+    """Bytes that a line of a file in /proc gives in kB."""
+    for line in Path("/proc", str(pid), file).read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 class Bystanders:

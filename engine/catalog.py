@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import LiteralString
 
 import psycopg
 
+from engine.errors import DatabaseSetupError
 from engine.table import Column, Table
 
 # One row per column, in table order; a table without columns gives one row without a column name.
@@ -75,23 +77,49 @@ async def load_table_by_oid(connection: psycopg.AsyncConnection, oid: int) -> Ta
     return await _load(connection, _BY_OID, (oid,))
 
 
-def read_ancestors(connection: psycopg.Connection, oid: int) -> tuple[tuple[int, str, str], ...]:
+VISIBLE_SECONDS = 10.0
+
+
+def read_ancestors(
+    connection: psycopg.Connection, oid: int, xid: int | None
+) -> tuple[tuple[int, str, str], ...]:
     """The partitioned tables above a partition as (oid, schema, name), root last; blocks.
 
-    Empty for a table that is not a partition.
+    Empty for a table that is not a partition. A transaction's commit is decoded before others see it,
+    and it may have made or attached the partition: with `xid` (32 bits) this waits until it is seen.
+    Raises DatabaseSetupError if that takes longer than VISIBLE_SECONDS.
     """
-    cursor = connection.execute(
-        """
-        select c.oid, n.nspname, c.relname
-        from pg_partition_ancestors(%(oid)s) with ordinality as a (relid, level)
-        join pg_class c on c.oid = a.relid
-        join pg_namespace n on n.oid = c.relnamespace
-        where c.oid <> %(oid)s
-        order by a.level
-        """,
-        {"oid": oid},
-    )
-    return tuple((row[0], row[1], row[2]) for row in cursor)
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while True:
+        rows = connection.execute(_ANCESTORS, {"oid": oid}).fetchall()
+        if xid is None or _sees(rows[0][0], xid):
+            return tuple((row[1], row[2], row[3]) for row in rows if row[1] is not None)
+        if time.monotonic() > deadline:
+            raise DatabaseSetupError(
+                f"transaction {xid} has committed but is not visible yet, so its partitions are "
+                "unknown: does a synchronous standby not answer?"
+            )
+        time.sleep(0.002)
+
+
+# One row at least, with the snapshot that the others were read with.
+_ANCESTORS: LiteralString = """
+    select pg_current_snapshot()::text, c.oid, n.nspname, c.relname
+    from (select) as one
+    left join pg_partition_ancestors(%(oid)s) with ordinality as a (relid, level)
+        on a.relid <> %(oid)s
+    left join pg_class c on c.oid = a.relid
+    left join pg_namespace n on n.oid = c.relnamespace
+    order by a.level
+"""
+
+
+def _sees(snapshot: str, xid: int) -> bool:
+    """Whether a snapshot (`xmin:xmax:xip,…`) sees the transaction with this 32-bit id as ended."""
+    xmin, xmax, xip = snapshot.split(":")
+    ahead = (xid - int(xmax)) & 0xFFFFFFFF
+    wide = int(xmax) + (ahead if ahead < 2**31 else ahead - 2**32)
+    return wide < int(xmin) or (wide < int(xmax) and str(wide) not in xip.split(","))
 
 
 async def _load(

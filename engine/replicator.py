@@ -44,6 +44,7 @@ class Replicator:
         self._settings = settings
         self._url = settings.database_url
         self._doorbell = Doorbell(settings.log_dir)
+        self._backend = 0
 
     async def run(self) -> None:
         """Replicate until cancelled."""
@@ -75,12 +76,24 @@ class Replicator:
 
     async def _take_lock(self, walsender: Walsender) -> None:
         """The session lock that keeps a second engine out; it lives and dies with the connection."""
+        self._end_former(walsender)
         statement = f"select pg_try_advisory_lock(hashtext('{self._settings.slot}'))"
         if walsender.query(statement)[0][0] == "t":
             return
         log.warning("another engine holds the lock of slot %s: waiting", self._settings.slot)
         while walsender.query(statement)[0][0] != "t":
             await asyncio.sleep(0.5)
+
+    def _end_former(self, walsender: Walsender) -> None:
+        """End the backend of our last connection, if Postgres has not noticed yet that it is gone: it
+        would hold the lock and the slot until `wal_sender_timeout`."""
+        former, self._backend = self._backend, walsender.backend_pid
+        if former:
+            walsender.query(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                f"where pid = {former} and pid <> pg_backend_pid() and usename = current_user "
+                "and application_name = 'pgtide' and backend_type = 'walsender'"
+            )
 
     async def _prepare(self, walsender: Walsender, writer: LogWriter) -> None:
         """Publication, slot, and a log that continues exactly where the slot stands."""
@@ -121,11 +134,13 @@ class Replicator:
             transactions = Transactions(
                 writer,
                 settings.data_dir / "spool",
-                lambda oid: read_ancestors(lookup, oid),
+                lambda oid, xid: read_ancestors(lookup, oid, xid),
                 lambda: stream.on_progress(),
             )
             stack.callback(transactions.close)
-            stream = Stream(walsender, writer, self._doorbell, transactions)
+            stream = Stream(
+                walsender, writer, self._doorbell, transactions, settings.database_silence
+            )
             log.info("streaming from %s slot=%s", start, settings.slot)
             trimmer = asyncio.create_task(self._trim(writer))
             try:

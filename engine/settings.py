@@ -104,6 +104,14 @@ class Settings:
             "ELECTRIC_DATABASE_TCP_USER_TIMEOUT",
         ),
     ] = None
+    database_silence: Annotated[
+        float,
+        About(
+            DURATION,
+            "Time Postgres may leave a request, or a snapshot in progress, without a sign of life "
+            "before the connection counts as dead.",
+        ),
+    ] = 30.0
     db_pool_size: Annotated[
         int,
         About(

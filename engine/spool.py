@@ -13,6 +13,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from engine.errors import LogError
+from engine.log.layout import RelationVersion
 
 _RECORD = Struct(">IIIH")
 
@@ -35,6 +36,8 @@ class Spool:
         self._aborted: set[int] = set()
         self.versions: dict[int, int] = {}
         """Relation versions that only this transaction has seen, by relation oid."""
+        self.relations: list[RelationVersion] = []
+        """What these versions look like; recorded when the transaction commits."""
 
     def add(self, block: SpooledBlock) -> None:
         """Append a block. Raises LogError if the disk refuses it."""

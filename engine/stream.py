@@ -22,9 +22,6 @@ PULSE_SECONDS = 0.002
 
 HEARTBEAT_SECONDS = 1.0
 
-SILENCE_SECONDS = 20.0
-"""A connection on which Postgres stays silent for so long, although asked, is given up."""
-
 
 class Stream:
     """One life of the replication stream: from `START_REPLICATION` to its end or an error."""
@@ -35,12 +32,15 @@ class Stream:
         writer: LogWriter,
         doorbell: Doorbell,
         transactions: Transactions,
+        silence_seconds: float,
     ) -> None:
+        """A connection on which Postgres is silent for so long, although asked, is given up."""
         assert writer.state is not None
         self._walsender = walsender
         self._writer = writer
         self._doorbell = doorbell
         self._transactions = transactions
+        self._silence = silence_seconds
         self._received = writer.state.progress
         self._progress = writer.state.progress
         self._acknowledged = 0
@@ -160,11 +160,11 @@ class Stream:
     def _check_alive(self) -> None:
         """A connection can be dead without an end of file; Postgres answers a request at once."""
         silence = time.monotonic() - self._heard
-        if silence > SILENCE_SECONDS:
+        if silence > self._silence:
             raise ReplicationError(
                 f"Postgres has not answered for {silence:.0f} s: the connection is taken for dead"
             )
-        if silence > SILENCE_SECONDS / 2:
+        if silence > self._silence / 2:
             self._acknowledge_only(reply=True)
 
     def on_progress(self) -> None:

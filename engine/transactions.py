@@ -32,7 +32,8 @@ BLOCK_BYTES = 32 << 10
 SPILL_BYTES = 16 << 20
 """How much of one transaction is staged in memory before it goes to disk."""
 
-Ancestors = Callable[[int], tuple[tuple[int, str, str], ...]]
+Ancestors = Callable[[int, int | None], tuple[tuple[int, str, str], ...]]
+"""The partitioned tables above a relation (oid), as they are once a transaction (xid) is visible."""
 
 
 class Transactions:
@@ -185,26 +186,35 @@ class Transactions:
         self._skipped = False
 
     def _on_relation(self, message: pgoutput.Relation) -> None:
-        columns = tuple(
-            RelationColumn(column.name, column.type_oid, column.modifier, column.is_key)
-            for column in message.columns
-        )
         relation = RelationVersion(
             self._next_version,
             message.oid,
             message.schema,
             message.name,
             message.replica_identity,
-            columns,
-            self._ancestors(message.oid),
+            tuple(
+                RelationColumn(column.name, column.type_oid, column.modifier, column.is_key)
+                for column in message.columns
+            ),
         )
+        if self._streamed is not None:
+            # Whose partition it is may not be known before its transaction has committed.
+            self._streamed.relations.append(relation)
+            self._streamed.versions[message.oid] = relation.id
+            self._next_version += 1
+            return
+        xid = None if self._begin is None else self._begin.xid
+        relation = replace(relation, ancestors=self._ancestors(message.oid, xid))
         known = self._latest.get(message.oid)
         if known is None or replace(known, id=relation.id) != relation:
-            self._writer.add_relation(relation)
-            self._latest[message.oid] = known = relation
+            self._add_relation(relation)
             self._next_version += 1
-        versions = self._versions if self._streamed is None else self._streamed.versions
-        versions[message.oid] = known.id
+            known = relation
+        self._versions[message.oid] = known.id
+
+    def _add_relation(self, relation: RelationVersion) -> None:
+        self._writer.add_relation(relation)
+        self._latest[relation.oid] = relation
 
     def _on_stream_start(self, start: pgoutput.StreamStart) -> None:
         spool = self._spools.get(start.xid)
@@ -231,6 +241,9 @@ class Transactions:
         spool = self._spools.pop(commit.xid, None)
         if spool is None:
             raise ProtocolError(f"a stream commit came for the unknown transaction {commit.xid}")
+        for relation in spool.relations:
+            ancestors = self._ancestors(relation.oid, commit.xid)
+            self._add_relation(replace(relation, ancestors=ancestors))
         for oid, version in spool.versions.items():
             # What came outside of the stream since may be newer.
             self._versions[oid] = max(version, self._versions.get(oid, 0))

@@ -98,6 +98,11 @@ class Walsender:
             raise self._refused(command, result)
         self._connection.nonblocking = 1
 
+    @property
+    def backend_pid(self) -> int:
+        """Process id of the server's side."""
+        return self._connection.backend_pid
+
     def fileno(self) -> int:
         return self._connection.socket
 

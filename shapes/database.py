@@ -58,8 +58,10 @@ class DatabaseUnavailableError(PgtideError):
 class Database:
     """Connections are made when first needed and made again after they broke."""
 
-    def __init__(self, url: str, pool_size: int) -> None:
+    def __init__(self, url: str, pool_size: int, silence_seconds: float) -> None:
+        """A look-up that takes longer than `silence_seconds` is given up with its connection."""
         self._url = url
+        self._silence = silence_seconds
         self._size = max(2, pool_size)
         self._pool: asyncpg.Pool | None = None
         self._lookups: psycopg.AsyncConnection | None = None
@@ -94,7 +96,11 @@ class Database:
         async with self._lock:
             connection = await self._fresh_lookups()
             try:
-                yield connection
+                async with asyncio.timeout(self._silence):
+                    yield connection
+            except TimeoutError as error:
+                await connection.close()
+                raise DatabaseUnavailableError("Database does not answer") from error
             except psycopg.OperationalError as error:
                 if connection.closed:
                     raise DatabaseUnavailableError("Database is unreachable") from error

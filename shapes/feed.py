@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
+from struct import Struct
 from typing import Protocol
 
 from engine.errors import PgtideError
@@ -13,13 +15,19 @@ from shapes.encoder import REKEY, Entry
 from shapes.shape import Shape
 from shapes.wire import sse_events, up_to_date
 
-ENTRY_BYTES = KEY.size + 1
+Encode = Callable[[Shape, list[Entry]], list[bytes]]
+
+_PLACE = Struct(">QIB")
+ENTRY_BYTES = _PLACE.size
 MAX_ENTRIES = 8192
 """Positions kept per feed. Older ones are found again by reading the log, which for a shape with so
 many changes is about as cheap."""
 
 MAX_PENDING = 4096
-"""Entries held for the readers at the end of a feed; beyond it they read from the log instead."""
+"""Changes held for the readers at the end of a feed; beyond it they read from the log instead."""
+
+WARM_SECONDS = 2.0
+"""How long batches are kept for readers that come back, and a feed without readers expects one."""
 
 
 class RotatedError(PgtideError):
@@ -36,41 +44,65 @@ class RotatedError(PgtideError):
 
 
 class Batch:
-    """New messages for everybody who waited at a feed's end, encoded once for all.
+    """What came to a feed at one time, encoded once for all its readers, when the first one asks.
 
-    `end` is the offset after them; everything before `lsn` is in. `messages` is None if they are not
-    at hand, because there are too many: read the log then.
+    It has every change with `start` < offset <= `end`; everything that commits before `lsn` is in.
     """
 
-    __slots__ = ("_body", "_events", "end", "lsn", "messages")
+    __slots__ = (
+        "_body",
+        "_encode",
+        "_events",
+        "_messages",
+        "end",
+        "entries",
+        "lsn",
+        "shape",
+        "start",
+    )
 
-    def __init__(self, end: Offset, lsn: int, messages: list[bytes] | None) -> None:
-        self.end = end
+    def __init__(
+        self, shape: Shape, start: Offset, entries: list[Entry], lsn: int, encode: Encode
+    ) -> None:
+        self.shape = shape
+        self.start = start
+        self.end = end_of(entries[-1])
+        self.entries = entries
         self.lsn = lsn
-        self.messages = messages
+        self._encode = encode
+        self._messages: list[bytes] | None = None
         self._body: bytes | None = None
         self._events: bytes | None = None
+
+    @property
+    def messages(self) -> list[bytes]:
+        if self._messages is None:
+            self._messages = self._encode(self.shape, self.entries)
+        return self._messages
 
     @property
     def body(self) -> bytes:
         """The JSON array of the messages and a closing up-to-date."""
         if self._body is None:
-            self._body = json_body(self.messages or [], self.lsn)
+            self._body = json_body(self.messages, self.lsn)
         return self._body
 
     @property
     def events(self) -> bytes:
         """The same as server-sent events."""
         if self._events is None:
-            self._events = sse_events([*(self.messages or []), up_to_date(self.lsn)])
+            self._events = sse_events([*self.messages, up_to_date(self.lsn)])
         return self._events
 
 
 class Reader(Protocol):
     """Somebody at the end of a feed. Called from the tail: must not block and must not raise."""
 
-    def deliver(self, batch: Batch) -> bool:
-        """Take the next batch. True to stay for more, False if that was all."""
+    def deliver(self, batch: Batch | None) -> bool:
+        """The next batch, or None if it is too large to hand over: read the log then.
+
+        True to stay for more, False if that was all.
+        """
         ...
 
     def end(self, error: RotatedError) -> None:
@@ -82,8 +114,9 @@ class Feed:
     """The part of a shape's log that comes after `start`, as positions in the log.
 
     `record` is called in log order for every change of the shape; `publish` once the transactions of
-    these changes are complete. Readers at its end are attached to it and get each batch; others read
-    the log at `positions_after`.
+    these changes are complete. Readers at its end are attached to it and get each batch. A feed with
+    readers is warm: it keeps the latest batches for a short while, for readers that come back at once
+    or were slow; all others read the log at `positions_after`.
     """
 
     __slots__ = (
@@ -91,7 +124,9 @@ class Feed:
         "_partial",
         "_pending",
         "_positions",
+        "_published",
         "_readers",
+        "_recent",
         "last_used",
         "shape",
         "start",
@@ -102,45 +137,68 @@ class Feed:
         self.start = start
         self.last_used = time.monotonic()
         self._positions: bytearray | None = None
-        self._readers: dict[Reader, None] | None = None
-        self._pending: list[Entry] | None = None
-        self._partial = False
         self._ended: RotatedError | None = None
+        self._readers: dict[Reader, None] | None = None
+        # Warm if these are not None.
+        self._pending: list[Entry] | None = None
+        self._recent: deque[tuple[float, Batch]] | None = None
+        self._published = start
+        self._partial = False
 
     def record(self, entry: Entry) -> None:
         """A change of this shape. Not visible to readers before `publish`."""
         positions = self._positions
         if positions is None:
             positions = self._positions = bytearray()
-        positions += KEY.pack(entry.lsn, entry.index)
-        positions.append(entry.kind)
+        positions += _PLACE.pack(entry.lsn, entry.index, entry.kind)
         if len(positions) > MAX_ENTRIES * ENTRY_BYTES:
             self._forget_oldest(positions)
-        if self._readers is not None:
-            if self._pending is None:
-                self._pending = []
-            if len(self._pending) <= MAX_PENDING:
-                self._pending.append(entry)
+        if self._pending is not None and len(self._pending) <= MAX_PENDING:
+            self._pending.append(entry)
 
-    def publish(self, lsn: int, encode: Callable[[Shape, list[Entry]], list[bytes]]) -> None:
+    def publish(self, lsn: int, encode: Encode) -> None:
         """Hand what was recorded since the last time to all readers. `lsn`: all before it is in."""
-        readers, pending = self._readers, self._pending
-        if readers is None:
+        pending, recent = self._pending, self._recent
+        if pending is None or recent is None:
             return
-        partial, self._partial = self._partial, False
-        self._pending = None
-        if not pending or partial or len(pending) > MAX_PENDING:
-            batch = Batch(Offset(lsn, 0), lsn, None)
+        now = time.monotonic()
+        if self._readers is None and now - self.last_used > WARM_SECONDS:
+            self._cool()
+            return
+        batch = None
+        if pending and not self._partial and len(pending) <= MAX_PENDING:
+            batch = Batch(self.shape, self._published, pending, lsn, encode)
+            recent.append((now, batch))
+            while len(recent) > 1 and recent[0][0] < now - WARM_SECONDS:
+                recent.popleft()
         else:
-            batch = Batch(end_of(pending[-1]), lsn, encode(self.shape, pending))
-        staying = {reader: None for reader in readers if reader.deliver(batch)}
-        self._readers = staying or None
+            recent.clear()
+        self._partial = False
+        self._pending = []
+        self._published = self.last or self._published
+        if self._readers is not None:
+            staying = {reader: None for reader in self._readers if reader.deliver(batch)}
+            self._readers = staying or None
+
+    def recent_after(self, after: Offset) -> list[Batch] | None:
+        """The batches that follow an offset, none if it is the latest; None if they are not kept."""
+        recent = self._recent
+        if recent is None or self._partial:
+            return None
+        if after >= self._published:
+            return []
+        found = [batch for _, batch in recent if batch.end > after]
+        # The offset must be where a batch begins, or between the last one and this.
+        first = found[0].entries[0] if found else None
+        if first is None or not found[0].start <= after < (first.lsn, first.index):
+            return None
+        return found
 
     def rotate(self, lsn: int | None = None) -> None:
         """The shape has ended: all readers, present and future, learn it."""
         self._ended = RotatedError(lsn)
         readers, self._readers = self._readers, None
-        self._pending = None
+        self._cool()
         for reader in readers or ():
             reader.end(RotatedError(lsn))
 
@@ -148,11 +206,15 @@ class Feed:
         """Let a reader have the next batch. It has read all there is before `processed`, where
         complete transactions end now. Raises RotatedError if the shape has ended."""
         self.check()
-        if self._readers is None:
-            self._readers = {}
+        if self._pending is None:
+            self._pending = []
+            self._recent = deque()
+            self._published = processed
             # Of a transaction that is half way through, the first half has been recorded already.
             last = self.last
             self._partial = last is not None and last > processed
+        if self._readers is None:
+            self._readers = {}
         self._readers[reader] = None
         self.last_used = time.monotonic()
 
@@ -161,7 +223,22 @@ class Feed:
         if self._readers is not None:
             self._readers.pop(reader, None)
             if not self._readers:
-                self._readers = self._pending = None
+                self._readers = None
+                self.last_used = time.monotonic()
+
+    def cool(self, before: float) -> None:
+        """Forget recent batches from before a time (of the monotonic clock)."""
+        recent = self._recent
+        if recent is None:
+            return
+        if self._readers is None and self.last_used < before:
+            self._cool()
+        while recent and recent[0][0] < before:
+            recent.popleft()
+
+    def _cool(self) -> None:
+        self._pending = self._recent = None
+        self._partial = False
 
     def check(self) -> None:
         """Raises RotatedError if the shape has ended."""

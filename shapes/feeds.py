@@ -11,7 +11,7 @@ from engine.log.layout import INDEX_STEP, Block, Change
 from engine.lsn import Offset
 from shapes.activation import Activation, OutOfLogError, collect
 from shapes.encoder import Entry
-from shapes.feed import Feed, RotatedError, end_of
+from shapes.feed import WARM_SECONDS, Feed, RotatedError, end_of
 from shapes.routing import Encoders
 from shapes.shape import Shape
 from shapes.tail import STEP_SECONDS, Tail
@@ -85,6 +85,14 @@ class Feeds:
 
         Raises OutOfLogError and RotatedError.
         """
+        batches = feed.recent_after(after)
+        if batches is not None:
+            feed.check()
+            messages = [message for batch in batches for message in batch.messages]
+            if sum(map(len, messages)) <= most:
+                end = batches[-1].end if batches else after
+                lsn = max(self._tail.last_commit_end, after.lsn)
+                return Reading(messages, end, complete=True, lsn=lsn)
         key = (feed.shape.hash, after, most)
         kept = self._kept.get(key)
         if kept is not None and kept[0] == feed.version:
@@ -116,7 +124,9 @@ class Feeds:
             until = min(feed.start, tail.processed)
             if position >= until:
                 break
-            entries, position = await collect(tail, feed.shape, position, until, PAGE_BYTES)
+            entries, position = await collect(
+                tail, feed.shape, position, until, min(PAGE_BYTES, 2 * page.left)
+            )
             page.add(entries)
         # From here on nothing waits if there is nothing more: whoever then asks for the next batch
         # misses nothing in between.
@@ -147,7 +157,13 @@ class Feeds:
         self._decoded.clear()
 
     def forget_idle(self, seconds: float) -> int:
-        """Take out feeds that nobody has used for so long; a client that returns opens them again."""
+        """Take out feeds that nobody has used for so long; a client that returns opens them again.
+
+        The others forget the batches that they kept for readers who come back at once.
+        """
+        warm = time.monotonic() - WARM_SECONDS
+        for feed in self._feeds.values():
+            feed.cool(warm)
         before = time.monotonic() - seconds
         idle = [feed for feed in self._feeds.values() if feed.last_used < before]
         for feed in idle:
@@ -210,6 +226,11 @@ class _Page:
         self._messages: list[bytes] = []
         self._held: list[Entry] = []
         self._end = after
+
+    @property
+    def left(self) -> int:
+        """How many bytes still fit."""
+        return self._left
 
     @property
     def full(self) -> bool:

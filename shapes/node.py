@@ -47,7 +47,9 @@ class Node:
             raise SettingsError("no database to follow: set DATABASE_URL or --database-url")
         self._settings = settings
         self._database = Database(
-            settings.query_url or settings.database_url, settings.db_pool_size // settings.nodes
+            settings.query_url or settings.database_url,
+            settings.db_pool_size // settings.nodes,
+            settings.database_silence,
         )
         self._store = SnapshotStore(settings.snapshot_dir)
         self.tail = Tail(
@@ -61,7 +63,7 @@ class Node:
         self._activation = Activation(self.tail)
         self._feeds = Feeds(self.tail, self._activation)
         self._snapshots = Snapshots(
-            self._store, self._database, self.tail, settings.chunk_bytes, self._end_table
+            self._store, self._database, self.tail, settings, self._end_table
         )
         self._definitions = Definitions(
             self._database,

@@ -13,6 +13,7 @@ import asyncpg
 from engine.errors import DatabaseSetupError, PgtideError
 from engine.lsn import Offset, parse_lsn
 from engine.publication_errors import PublicationError
+from engine.settings import Settings
 from shapes.activation import OutOfLogError, collect
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.encoder import Entry
@@ -28,8 +29,6 @@ log = logging.getLogger("node")
 REACH_SECONDS = 30.0
 POLL_SECONDS = 0.01
 
-DATA_SECONDS = 30.0
-"""How long Postgres may send nothing before a snapshot is given up."""
 
 _ALTERED = (
     asyncpg.UndefinedTableError,
@@ -83,7 +82,7 @@ class Snapshots:
         store: SnapshotStore,
         database: Database,
         tail: Tail,
-        chunk_bytes: int,
+        settings: Settings,
         on_altered: Callable[[int], None],
     ) -> None:
         """`on_altered` hears of a table (by oid) that is not what a shape took it for."""
@@ -91,7 +90,8 @@ class Snapshots:
         self._store = store
         self._database = database
         self._tail = tail
-        self._chunk_bytes = chunk_bytes
+        self._chunk_bytes = settings.chunk_bytes
+        self._silence = settings.database_silence
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed: dict[Handle, asyncio.Event] = {}
 
@@ -163,10 +163,10 @@ class Snapshots:
     async def _read(self, shape: Shape, taking: _Taking) -> None:
         """Run the query; give up if Postgres sends nothing for too long."""
         try:
-            async with asyncio.timeout(DATA_SECONDS) as limit:
+            async with asyncio.timeout(self._silence) as limit:
 
                 async def feed(data: bytes) -> None:
-                    limit.reschedule(asyncio.get_running_loop().time() + DATA_SECONDS)
+                    limit.reschedule(asyncio.get_running_loop().time() + self._silence)
                     await taking.feed(data)
 
                 # What was committed asynchronously can be seen before it is durable, and would be gone
@@ -178,7 +178,7 @@ class Snapshots:
         except TimeoutError as error:
             raise SnapshotError(
                 "Snapshot query took too long to return data (cancelled after "
-                f"{DATA_SECONDS * 1000:.0f}ms). Please ensure that the filter's columns are indexed"
+                f"{self._silence * 1000:.0f}ms). Please ensure that the filter's columns are indexed"
             ) from error
 
     async def _stitch(

@@ -51,7 +51,6 @@ class Tail:
         self.routing = Routing(self.encoders, on_version)
         state = log_reader.state()
         self.epoch = state.epoch
-        self.horizon = state.horizon
         self.cursor = Offset(state.end_lsn, 0)
         self.processed = Offset(state.progress, 0)
         self.last_commit_end = state.end_lsn
@@ -67,6 +66,11 @@ class Tail:
         self._rung = asyncio.Event()
         self._sequence = count()
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
+
+    @property
+    def horizon(self) -> Offset:
+        """From where on the log can be read. Trimming rings no bell, so this looks."""
+        return self.log.state().horizon
 
     @property
     def active(self) -> bool:
@@ -122,7 +126,6 @@ class Tail:
                 log.warning("the log was trimmed before it was read: all shapes have ended")
                 self._start_over(state)
                 return True
-            self.horizon = state.horizon
             for position, block in enumerate(blocks):
                 self._route(block)
                 if time.monotonic() > deadline and position + 1 < len(blocks):
@@ -198,7 +201,6 @@ class Tail:
         self.encoders.clear()
         self.routing = Routing(self.encoders, self._on_version)
         self.epoch = state.epoch
-        self.horizon = state.horizon
         self.cursor = self.processed = state.horizon
         self.last_commit_end = state.horizon.lsn
         # A pulse of the old epoch says nothing about the new one.

@@ -6,6 +6,7 @@ Unlike a library's client it opens a connection exactly when told, never retries
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlencode, urlsplit
 
@@ -60,10 +61,6 @@ class HttpConnection:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=LIMIT)
         return cls(reader, writer)
 
-    @property
-    def transport(self) -> asyncio.WriteTransport:
-        return self._writer.transport
-
     async def get(
         self, path: str, parameters: Mapping[str, str], headers: Mapping[str, str] | None = None
     ) -> Response:
@@ -81,5 +78,14 @@ class HttpConnection:
         found = {name.strip().lower(): value.strip() for name, value in pairs}
         return Response(int(status.split(" ", 2)[1]), found, self._reader)
 
-    def close(self) -> None:
+    def pause(self) -> None:
+        """Read nothing more, so that the other side cannot go on sending."""
+        transport = self._writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+
+    async def close(self) -> None:
+        """At once, whatever was still to be sent or read."""
         self._writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()

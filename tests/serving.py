@@ -1,4 +1,4 @@
-"""pgtide as a process tree of its own, beside a database: what most tests talk to.
+"""pgtide as a process tree of its own: what most tests talk to.
 
     with Serving(database, tmp_path / "pgtide", long_poll_timeout=1) as server:
         httpx.get(f"{server.url}/v1/shape?table=items&offset=-1")
@@ -34,6 +34,7 @@ LOG_TAIL = 4000
 """Characters of the log that a failure shows."""
 
 _SERVES = re.compile(r"^pgtide serves (http://\S+)  \(ready in", re.MULTILINE)
+_POSTGRES = re.compile(r"^Postgres: psql (\S+)$", re.MULTILINE)
 _TRACEBACK = "Traceback (most recent call last)"
 
 Setting = str | int | float | bool | Path
@@ -42,12 +43,13 @@ Setting = str | int | float | bool | Path
 class Serving:
     """`pgtide serve` with a stream id, a data folder and a port that nobody else has.
 
-    Keyword arguments are settings by field name (engine.settings). As a context manager it is
-    active inside, and afterwards it has ended and its log is free of tracebacks. It may be stopped,
-    killed and started again in between; its URL stays the same.
+    Without a database URL it is `pgtide dev`, with a Postgres and a demo fleet of its own. Keyword
+    arguments are settings by field name (engine.settings). As a context manager it is active
+    inside, and afterwards it has ended and its log is free of tracebacks. It may be stopped, killed
+    and started again in between; its URL stays the same.
     """
 
-    def __init__(self, database_url: str, folder: Path, **settings: Setting) -> None:
+    def __init__(self, database_url: str | None, folder: Path, **settings: Setting) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.log_path = folder / "log.txt"
@@ -56,8 +58,9 @@ class Serving:
         given = {"data_dir": folder / "data", "host": "127.0.0.1", "port": 0, **settings}
         if "secret" not in given:
             given.setdefault("insecure", True)
+        self._command = "dev" if database_url is None else "serve"
         self._environ = _clean_environ() | {
-            "DATABASE_URL": database_url,
+            "DATABASE_URL": database_url or "",
             "PGTIDE_STREAM_ID": self.stream_id,
             **{f"PGTIDE_{name.upper()}": _text(value) for name, value in given.items()},
         }
@@ -101,7 +104,7 @@ class Serving:
             self._environ["PGTIDE_PORT"] = str(urlsplit(self.url).port)
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "engine.cli", "serve"],
+                [sys.executable, "-m", "engine.cli", self._command],
                 env=self._environ,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -155,6 +158,12 @@ class Serving:
             time.sleep(0.01)
 
     # -- what it is made of ------------------------------------------------------------------------
+
+    @property
+    def postgres_url(self) -> str:
+        """Of its own Postgres."""
+        self.until(lambda: _POSTGRES.search(self.log) is not None, "runs no Postgres")
+        return _POSTGRES.findall(self.log)[-1]
 
     @property
     def pid(self) -> int:

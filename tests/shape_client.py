@@ -87,7 +87,7 @@ class ShapeClient:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        self._disconnect()
+        await self._disconnect()
 
     async def catch_up(self) -> None:
         """Without waiting for changes: on from the present position until up to date."""
@@ -95,7 +95,7 @@ class ShapeClient:
         try:
             await self._follow(live=False)
         finally:
-            self._disconnect()
+            await self._disconnect()
         self.check()
 
     def check(self) -> None:
@@ -127,15 +127,15 @@ class ShapeClient:
             except (OSError, HttpError, TimeoutError) as error:
                 self._note(f"reconnecting: {type(error).__name__} {error}")
                 self.counts.reconnects += 1
-                self._disconnect()
+                await self._disconnect()
                 await asyncio.sleep(RETRY_SECONDS)
             except ViolationError as error:
                 self.violation = ViolationError(f"{error}\n{self.describe()}")
-                self._disconnect()
+                await self._disconnect()
                 return
             except (KeyError, ValueError, TypeError, AttributeError) as error:
                 self.violation = ViolationError(f"not understood: {error!r}\n{self.describe()}")
-                self._disconnect()
+                await self._disconnect()
                 return
 
     async def _step(self, patience: asyncio.Timeout) -> None:
@@ -163,7 +163,7 @@ class ShapeClient:
         else:
             await self._read_array(response, patience)
         if self.wander or response.headers.get("connection") == "close":
-            self._disconnect()
+            await self._disconnect()
 
     def _parameters(self) -> dict[str, str]:
         parameters = self.subject.parameters() | {"offset": self.offset}
@@ -248,10 +248,10 @@ class ShapeClient:
     def _renew(self, patience: asyncio.Timeout) -> None:
         patience.reschedule(asyncio.get_running_loop().time() + self._timeout)
 
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
 
     def _note(self, event: str) -> None:
         self.events.append(f"{time.time():.3f} {event}")

@@ -20,11 +20,9 @@ class Polls:
         self._waiting: deque[tuple[float, _Poll]] = deque()
         self._sweeping = False
 
-    async def wait(self, feed: Feed, processed: Offset) -> Batch | None:
-        """The next batch of a feed that has been read up to `processed`; None if none comes in time.
-
-        Raises RotatedError if the shape ends.
-        """
+    async def wait(self, feed: Feed, processed: Offset) -> tuple[bool, Batch | None]:
+        """Whether something comes in time to a feed that has been read up to `processed`, and the
+        batch if it is at hand. Raises RotatedError if the shape ends."""
         loop = asyncio.get_running_loop()
         poll = _Poll(loop.create_future())
         feed.attach(poll, processed)
@@ -43,7 +41,7 @@ class Polls:
         while waiting and (waiting[0][0] <= now or waiting[0][1].future.done()):
             future = waiting.popleft()[1].future
             if not future.done():
-                future.set_result(None)
+                future.set_result((False, None))
         self._sweeping = bool(waiting)
         if waiting:
             delay = min(max(waiting[0][0] - now, 0.01), SWEEP_SECONDS)
@@ -55,12 +53,12 @@ class _Poll:
 
     __slots__ = ("future",)
 
-    def __init__(self, future: asyncio.Future[Batch | None]) -> None:
+    def __init__(self, future: asyncio.Future[tuple[bool, Batch | None]]) -> None:
         self.future = future
 
-    def deliver(self, batch: Batch) -> bool:
+    def deliver(self, batch: Batch | None) -> bool:
         if not self.future.done():
-            self.future.set_result(batch)
+            self.future.set_result((True, batch))
         return False
 
     def end(self, error: RotatedError) -> None:

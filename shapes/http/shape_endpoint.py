@@ -166,10 +166,10 @@ class ShapeEndpoint:
             reading = await self._library.read(place, self._settings.chunk_bytes)
             if reading.messages or not request.live:
                 break
-            batch = await self._wait(place)
-            if batch is None:
+            changed, batch = await self._wait(place)
+            if not changed:
                 return await self._timed_out(scope, send, headers, request, handle, place)
-            if batch.messages is not None:
+            if batch is not None:
                 answer = _Answer(handle, shape, request, batch.end, cache, complete=True)
                 return await answer.send_body(scope, send, headers, batch.body, self._live(request))
         answer = _Answer(handle, shape, request, reading.end, cache, complete=reading.complete)
@@ -179,8 +179,8 @@ class ShapeEndpoint:
         extra = self._live(request) if request.live else None
         return await answer.send_messages(scope, send, headers, messages, extra)
 
-    async def _wait(self, place: Place) -> Batch | None:
-        """The next batch of a feed, or None if none comes in time."""
+    async def _wait(self, place: Place) -> tuple[bool, Batch | None]:
+        """Whether something comes in time, and the batch if it is at hand."""
         try:
             return await self._polls.wait(place.feed, self._tail.processed)
         except RotatedError as error:

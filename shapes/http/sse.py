@@ -8,13 +8,14 @@ import time
 from collections.abc import Coroutine, Generator
 from typing import Any
 
-from engine.lsn import Offset
 from engine.settings import Settings
 from shapes.feed import Batch, RotatedError
 from shapes.http.responses import Receive, Send
 from shapes.library import Library, MustRefetchError, Place
 from shapes.tail import Tail
 from shapes.wire import sse_events, up_to_date
+
+SLICE_BYTES = 64 << 10
 
 KEEP_ALIVE = b": keep-alive\n\n"
 
@@ -55,13 +56,15 @@ class EventStream:
 
     # -- as a reader of the feed -------------------------------------------------------------------
 
-    def deliver(self, batch: Batch) -> bool:
+    def deliver(self, batch: Batch | None) -> bool:
         """Write the batch now if the client's connection takes it."""
-        if batch.messages is None:
+        if self._stuck is not None:
+            # It will be found among the feed's recent batches, or else in the log.
+            return True
+        if batch is None:
             self._wake()
             return False
-        message = {"type": "http.response.body", "body": batch.events, "more_body": True}
-        sending = self._send(message)
+        sending = self._write_slices(batch.events)
         self._place = Place(self._place.feed, batch.end, [])
         try:
             blocker = sending.send(None)
@@ -74,7 +77,7 @@ class EventStream:
             return False
         self._stuck = _Rest(sending, blocker)
         self._wake()
-        return False
+        return True
 
     def end(self, error: RotatedError) -> None:
         """The shape has ended."""
@@ -92,13 +95,27 @@ class EventStream:
         ends = time.monotonic() + self._settings.sse_timeout
         while not gone.done():
             await self._catch_up()
-            self._woken = asyncio.get_running_loop().create_future()
             self._place.feed.attach(self, self._tail.processed)
-            if not await self._at_end(gone, ends):
-                return
-            if self._stuck is not None:
-                stuck, self._stuck = self._stuck, None
-                await stuck
+            following = True
+            while following and not gone.done():
+                self._woken = asyncio.get_running_loop().create_future()
+                if not await self._at_end(gone, ends):
+                    return
+                following = await self._unstick()
+            self._place.feed.detach(self)
+
+    async def _unstick(self) -> bool:
+        """Wait for a slow client and send what it missed meanwhile; False if that is not at hand."""
+        if self._stuck is None:
+            return False
+        await self._stuck
+        while batches := self._place.feed.recent_after(self._place.position):
+            for batch in batches:
+                await self._write(batch.events)
+                self._place = Place(self._place.feed, batch.end, [])
+        self._stuck = None
+        self._place.feed.check()
+        return batches is not None
 
     async def _at_end(self, gone: asyncio.Future[None], ends: float) -> bool:
         """Wait while batches are delivered; False when the stream is over."""
@@ -132,20 +149,29 @@ class EventStream:
     async def _catch_up(self) -> None:
         """Send everything there is after where the client is."""
         while True:
-            reading = await self._library.read(self._place, self._settings.chunk_bytes)
-            messages = reading.messages
-            end: Offset = reading.end
-            if messages and reading.complete:
-                messages = [*messages, up_to_date(reading.lsn)]
-            for start in range(0, len(messages), 500):
-                await self._write(sse_events(messages[start : start + 500]))
-            self._place = Place(self._place.feed, end, [])
-            if not messages:
+            # In small steps: a client that stops reading holds one of them.
+            reading = await self._library.read(self._place, SLICE_BYTES)
+            self._place = Place(self._place.feed, reading.end, [])
+            if not reading.messages:
                 return
+            events = sse_events(reading.messages)
+            if reading.complete:
+                events += sse_events([up_to_date(reading.lsn)])
+            del reading
+            await self._write(events)
 
     async def _write(self, data: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        await self._write_slices(data)
         self._sent = time.monotonic()
+
+    async def _write_slices(self, data: bytes) -> None:
+        """The server below copies what it is given; so a large batch goes in parts."""
+        for start in range(0, len(data), SLICE_BYTES):
+            await self._send(_body(data[start : start + SLICE_BYTES]))
+
+
+def _body(data: bytes) -> dict[str, object]:
+    return {"type": "http.response.body", "body": data, "more_body": True}
 
 
 class _Rest:

@@ -326,6 +326,6 @@ def _make(source: str, constants: int) -> Callable[..., Predicate]:
     return namespace["make"]
 
 
-_cached_make = lru_cache(maxsize=4096)(_make)
-_LONGEST_CACHED = 4096
+_cached_make = lru_cache(maxsize=1024)(_make)
+_LONGEST_CACHED = 2048
 _NOT_PARSED = object()

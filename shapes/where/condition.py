@@ -138,8 +138,9 @@ def _skeleton(tokens: Sequence[Token]) -> str:
     return "\0".join(parts)
 
 
+# Together they bound the memory of clauses that nobody uses any more.
 _MOST_TEMPLATES: Final = 2048
-_LONGEST_SKELETON: Final = 4096
+_LONGEST_SKELETON: Final = 1024
 _templates: dict[tuple[int, str], Template] = {}
 
 

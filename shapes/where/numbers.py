@@ -182,7 +182,14 @@ def write_float4(value: Float) -> str:
     if isinstance(value, NotANumber) or not math.isfinite(value):
         return write_float8(value)
     texts = (f"{value:.{digits}g}" for digits in range(1, 10))
-    return _write_float(value, next(text for text in texts if _as_float4(float(text)) == value), 6)
+    return _write_float(value, next(text for text in texts if _reads_as(text, value)), 6)
+
+
+def _reads_as(text: str, value: float) -> bool:
+    try:
+        return _as_float4(float(text)) == value
+    except OverflowError:
+        return False
 
 
 def _write_float(value: Float, shortest: str, fixed_digits: int) -> str:

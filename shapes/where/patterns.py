@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _compiled(pattern: str) -> re.Pattern[str]:
     """A regular expression for a pattern. Raises ValueError if it ends with a lone backslash."""
     segments = [""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Generator
@@ -18,6 +19,8 @@ from serving import Serving, fresh_database
 from engine.migrate import migrate
 
 FOLDER = Path(__file__).parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+NO_BROWSER = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +43,23 @@ def _wanted(path: str, package: dict[str, Any]) -> bool:
 def _version(path: str) -> str | None:
     description = FOLDER / path / "package.json"
     return json.loads(description.read_text())["version"] if description.exists() else None
+
+
+@pytest.fixture(scope="session")
+def chromium(pytestconfig: pytest.Config) -> str:
+    """A Chromium or Chrome: PGTIDE_TEST_CHROMIUM, or one on the PATH; without one it says so."""
+    given = os.environ.get("PGTIDE_TEST_CHROMIUM")
+    found = given or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytestconfig.stash[NO_BROWSER] = True
+        pytest.skip("no Chromium on the PATH")
+    return found
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if terminalreporter.config.stash.get(NO_BROWSER, False):
+        text = "The page was NOT tested: install Chromium, or name one in PGTIDE_TEST_CHROMIUM."
+        terminalreporter.write_line(text, yellow=True)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -141,7 +142,9 @@ class Follower:
 
     def take(self, count: int) -> list[Message]:
         """The next `count` changes, waiting for them; fails if they come with more of them."""
+        deadline = time.monotonic() + WAIT_SECONDS
         while len(self.changes) < self._taken + count:
+            assert time.monotonic() < deadline, f"only {self.changes[self._taken :]} came"
             self.step(live=self.live)
         taken = self.changes[self._taken :]
         assert len(taken) == count, taken

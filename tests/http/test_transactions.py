@@ -90,7 +90,7 @@ def test_open_during_a_transaction(server: Serving, tables: Tables, items: str) 
 
 def test_nothing_of_the_snapshot_is_repeated(server: Serving, tables: Tables, items: str) -> None:
     """Shapes opened right after a commit, while the log may still be behind."""
-    for number in range(20):
+    for number in range(10):
         tables.run(f"insert into {items} values ({number}, 'a')")
         reader = Follower(server.url, items, where=f"id >= 0 and id <> {1000 + number}").sync()
         tables.run(f"update {items} set label = '{number}' where id = {number}")

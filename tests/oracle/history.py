@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,9 @@ from random import Random
 
 import psycopg
 from log_progress import reach
+from psycopg import errors
 from random_shapes import RandomShape, random_shape
-from random_tables import SESSION, random_table, select
+from random_tables import SESSION, random_alteration, random_table, select
 from random_values import PREPARE
 from random_writers import Writer
 from shape_client import ShapeClient
@@ -27,6 +29,7 @@ class Report:
     transactions: int = 0
     rolled_back: int = 0
     truncated: int = 0
+    alterations: int = 0
     clients: int = 0
     messages: int = 0
     rows: int = 0
@@ -48,6 +51,7 @@ class History:
         count = self._random.randint(1, 3)
         self._tables = [random_table(self._random, number * 10 + n) for n in range(count)]
         self._truncates = self._random.random() < 0.2
+        self._alters = self._random.random() < 0.3
         self.report = Report()
 
     async def run(self, seconds: float) -> Report:
@@ -66,6 +70,8 @@ class History:
                     for writer in writers:
                         group.create_task(writer.run(self._database, seconds))
                     group.create_task(self._open_clients(seconds))
+                    if self._alters:
+                        group.create_task(self._alter_tables(seconds))
                 await self._compare(connection)
             finally:
                 await asyncio.gather(*(client.stop() for client, _ in self._clients))
@@ -90,6 +96,19 @@ class History:
             if random.random() < 0.7:
                 await asyncio.sleep(min(random.random() * 0.4, max(0.0, ends - time.monotonic())))
 
+    async def _alter_tables(self, seconds: float) -> None:
+        """Columns come, change and go behind the tables' own."""
+        random = Random(f"{self._seed}/alterations")
+        ends = time.monotonic() + seconds
+        async with await psycopg.AsyncConnection.connect(self._database, autocommit=True) as one:
+            # Behind a lock that waits, everybody else waits.
+            await one.execute("set lock_timeout = '200ms'")
+            while time.monotonic() < ends:
+                await asyncio.sleep(random.random() * seconds / 2)
+                with contextlib.suppress(errors.LockNotAvailable, errors.DeadlockDetected):
+                    await one.execute(random_alteration(random, self._tables).encode())
+                    self.report.alterations += 1
+
     async def _compare(self, connection: psycopg.AsyncConnection) -> None:
         await reach(self._data, connection)
         for client, shape in self._clients:
@@ -112,7 +131,7 @@ class History:
             elif client.state.copies != copies:
                 found = client.state.copies
                 self.report.failures.append(f"{client.name}: {found - copies} {copies - found}")
-            elif client.counts.conflicts and not self._truncates:
+            elif client.counts.conflicts and not (self._truncates or self._alters):
                 self.report.failures.append(f"{client.name} had to refetch\n{client.describe()}")
 
     def _count(self, writers: list[Writer]) -> None:

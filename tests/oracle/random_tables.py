@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -39,7 +40,7 @@ class Column:
 @dataclass(frozen=True)
 class Table:
     """`keys` are the key values that writers use, so that they meet; empty without a primary key.
-    `bulk`: the key is one integer, so that any number of rows can be made."""
+    The table may get more columns than these, behind them."""
 
     schema: str
     name: str
@@ -54,6 +55,7 @@ class Table:
 
     @property
     def bulk(self) -> bool:
+        """Whether any number of rows can be made: there is no key, or it is one integer."""
         kinds = [column.kind.name for column in self.columns if column.name in self.key]
         return not kinds or kinds in (["int4"], ["int8"])
 
@@ -85,7 +87,7 @@ class Table:
 
     def key_of(self, row: Row) -> str:
         """The key that the shape API must give to a row."""
-        names = self.key or tuple(column.name for column in self.columns)
+        names = self.key or tuple(row)
         schema, table = (
             part.replace(".", "..").replace("/", "//") for part in (self.schema, self.name)
         )
@@ -126,11 +128,35 @@ def random_table(random: Random, number: int) -> Table:
     )
 
 
+def random_alteration(random: Random, tables: Sequence[Table]) -> str:
+    """A statement about a column that no shape names."""
+    name = random.choice(("extra1", "extra/2"))
+    change = random.choice(
+        (
+            f"add column if not exists {ident(name)} int default {random.randint(0, 9)}",
+            f"add column if not exists {ident(name)} text",
+            f"drop column if exists {ident(name)}",
+        )
+    )
+    return f"alter table {random.choice(tables).sql} {change}"
+
+
+async def columns_of(connection: psycopg.AsyncConnection, table: Table) -> list[str]:
+    """The columns as they are now, in order."""
+    cursor = await connection.execute(
+        "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0"
+        " and not attisdropped order by attnum",
+        (table.sql,),
+    )
+    return [row[0] for row in await cursor.fetchall()]
+
+
 async def select(
     connection: psycopg.AsyncConnection, table: Table, subject: Subject, condition: str
 ) -> tuple[dict[str, Row], Counter[str]]:
     """What a client of `subject` must hold: rows by key, and how often each key occurs."""
-    shown = [c.name for c in table.columns if not subject.columns or c.name in subject.columns]
+    columns = await columns_of(connection, table)
+    shown = [name for name in columns if not subject.columns or name in subject.columns]
     values = ", ".join(
         f"case when {ident(name)} is null then null else concat({ident(name)}) end"
         for name in shown

@@ -57,7 +57,9 @@ FOLLOWED = [
     followed("w is null", lambda row: row["w"] is None),
     followed("id > 3 or v = 'a'", lambda row: int(row["id"] or 0) > 3 or row["v"] == "a"),
     followed("v like 'a%'", lambda row: (row["v"] or "").startswith("a"), key=()),
-    followed("w = 'x' and v = 'a'", lambda row: (row["w"], row["v"]) == ("x", "a"), key=("id", "v")),
+    followed(
+        "w = 'x' and v = 'a'", lambda row: (row["w"], row["v"]) == ("x", "a"), key=("id", "v")
+    ),
     followed("v = 'never'", lambda row: False),
     followed(columns=("id",), full=True),
 ]

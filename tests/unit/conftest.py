@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from log_builder import Elsewhere
+from routed_log import LogBox
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,11 @@ def elsewhere() -> Iterator[Elsewhere]:
 def folder(tmp_path: Path) -> Path:
     """Where a test's log goes."""
     return tmp_path / "log"
+
+
+@pytest.fixture
+def log(folder: Path) -> Iterator[LogBox]:
+    """A log for a routing, which the test says what to put into."""
+    box = LogBox(folder)
+    yield box
+    box.close()

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from engine.table import Column, Table
 from engine.log.layout import (
     FIRST_INDEX,
     INDEX_STEP,
@@ -30,6 +29,7 @@ from engine.log.layout import (
 from engine.log.reader import LogReader
 from engine.log.writer import LogWriter
 from engine.lsn import Offset
+from engine.table import Column, Table
 from shapes.feed import Feed
 from shapes.shape import Projection, Shape, make_shape
 from shapes.tail import Tail

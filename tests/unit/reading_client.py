@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -39,15 +39,32 @@ async def node(folder: Path) -> AsyncGenerator[ReadingNode]:
             await asyncio.wait([activating])
 
 
-class Client:
-    """One reader of one shape. Keeps what it is told, and how far it has come."""
+def _never() -> bool:
+    return False
 
-    def __init__(self, of: ReadingNode, followed: Followed, start: Offset, most: int) -> None:
+
+class Client:
+    """One reader of one shape. Keeps what it is told, and how far it has come.
+
+    `slow` says after each batch whether the connection is stuck now: then what comes is not taken
+    until `catch_up`.
+    """
+
+    def __init__(
+        self,
+        of: ReadingNode,
+        followed: Followed,
+        start: Offset,
+        most: int,
+        slow: Callable[[], bool] = _never,
+    ) -> None:
         self._node = of
         self.followed = followed
         self.start = start
         self._most = most
         self._feed: Feed | None = None
+        self._slow = slow
+        self._stuck = False
         self._behind = True
         self.position = start
         self.messages: list[Message] = []
@@ -77,17 +94,30 @@ class Client:
         self._feed.attach(self, self._node.tail.processed)
 
     async def catch_up(self) -> None:
-        """Read on if a batch was too large to be at hand."""
+        """Go on if stuck, and read on if what was missed is not at hand."""
+        assert self._feed is not None
+        if self._stuck:
+            self._stuck = False
+            batches = self._feed.recent_after(self.position)
+            for batch in batches or ():
+                self._take(batch.messages, batch.end)
+            if batches is None:
+                self._feed.detach(self)
+                self._behind = True
         if self._behind:
             await self.read()
 
-    def deliver(self, batch: Batch) -> bool:
-        assert batch.lsn > self.position.lsn
-        if batch.messages is None:
+    def deliver(self, batch: Batch | None) -> bool:
+        if self._stuck:
+            return True
+        if batch is None:
             self._behind = True
             return False
-        assert batch.end > self.position
+        assert batch.lsn > self.position.lsn
+        first = batch.entries[0]
+        assert self.position < (first.lsn, first.index)
         self._take(batch.messages, batch.end)
+        self._stuck = self._slow()
         return True
 
     def end(self, error: RotatedError) -> None:

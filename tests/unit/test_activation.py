@@ -220,9 +220,7 @@ async def test_a_truncate_ends_those_who_were_before_it(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("stale_first", [True, False])
-async def test_a_stale_reader_does_not_take_others_with_it(
-    folder: Path, stale_first: bool
-) -> None:
+async def test_a_stale_reader_does_not_take_others_with_it(folder: Path, stale_first: bool) -> None:
     """Of the same shape, at the same moment: each is answered by its own offset."""
     make_log(folder, TRUNCATED)
     async with node(folder) as one:
@@ -335,6 +333,8 @@ async def test_an_offset_ahead_of_the_log(folder: Path, elsewhere: Elsewhere) ->
     async with node(folder) as one:
         client = Client(one, followed(), Offset(708, 0), PAGE)
         await client.read()
-        elsewhere.run(append_to, folder, [transaction(lsn, insert("1", "a", None)) for lsn in (708,)])
+        elsewhere.run(
+            append_to, folder, [transaction(lsn, insert("1", "a", None)) for lsn in (708,)]
+        )
         one.follower.go_on()
         assert [message["headers"]["lsn"] for message in client.messages] == ["708"]

@@ -262,9 +262,15 @@ def test_what_of_an_old_row_is_not_known_is_not_shown(kind: int) -> None:
 
 def test_no_message_ever_shows_the_mark_for_a_value_that_was_not_sent() -> None:
     new: Row = ["1", UNCHANGED, UNCHANGED]
+    key: Row = ["0", None, None]
     for full in (False, True):
         with_ = encoder(full=full)
-        for kind, old in [(INSERT, None), (UPDATE, None), (DELETE, None), (REKEY, ["0", None, None])]:
+        for kind, old in [
+            (INSERT, None),
+            (UPDATE, None),
+            (DELETE, None),
+            (REKEY, key),
+        ]:
             for found in messages(with_, kind, new, old):
                 assert UNCHANGED not in found["value"].values()
                 assert UNCHANGED not in found.get("old_value", {}).values()
@@ -299,10 +305,11 @@ def test_keys_without_a_primary_key() -> None:
 
 
 def test_a_key_does_not_depend_on_the_columns_that_are_shown() -> None:
+    turned: Row = ["b", "a", "1"]
     keys = {
         encoder(key=("v", "id"), columns=columns, version=version).key(row)
         for columns in (None, ("id", "v"))
-        for version, row in [(COLUMNS, OLD), (tuple(reversed(COLUMNS)), ["b", "a", "1"])]
+        for version, row in [(COLUMNS, OLD), (COLUMNS[::-1], turned)]
     }
     assert keys == {f'{LABEL}/"a"/"1"'}
 

@@ -69,7 +69,7 @@ def places(history: list[Transaction]) -> list[Offset]:
 
 
 slow = settings(
-    max_examples=50,
+    max_examples=35,
     deadline=None,
     derandomize=True,
     database=None,
@@ -135,6 +135,7 @@ def test_reading_a_history(
     most=st.sampled_from([1, 300, 1_000_000]),
     kept=st.sampled_from([2, 6, 1000]),
     pending=st.sampled_from([0, 3, 1000]),
+    warm=st.sampled_from([-1.0, 1000.0]),
     step=st.sampled_from([1, 1 << 18]),
     seed=st.integers(0, 2**32),
 )
@@ -147,12 +148,15 @@ def test_following_a_history(
     most: int,
     kept: int,
     pending: int,
+    warm: float,
     step: int,
     seed: int,
 ) -> None:
-    """The tail goes on, a block at a time, while readers come, read, wait and get batches."""
+    """The tail goes on, a block at a time, while readers come, read, wait, get batches or are stuck."""
     _set_sizes(monkeypatch, kept=kept, page=200, step=step)
     monkeypatch.setattr(feed, "MAX_PENDING", pending)
+    for module in (feed, feeds):
+        monkeypatch.setattr(module, "WARM_SECONDS", warm)
     folder = folders.new()
     make_log(folder, history[:first])
     choose = random.Random(seed)
@@ -166,11 +170,25 @@ def test_following_a_history(
             while more or reading or len(clients) < 6:
                 if len(clients) < 6 and choose.random() < 0.3:
                     reached = [at for at in places(history) if at <= one.tail.processed]
-                    client = Client(one, choose.choice(FOLLOWED), choose.choice(reached), most)
+                    start, slow = choose.choice(reached), choose.choice((0.0, 0.5))
+                    client = Client(
+                        one,
+                        choose.choice(FOLLOWED[:4]),
+                        start,
+                        most,
+                        lambda slow=slow: choose.random() < slow,
+                    )
                     clients.append(client)
                     reading.add(asyncio.create_task(client.read()))
-                if choose.random() < 0.5:
-                    more = one.tail.step()
+                match choose.randrange(8):
+                    case 0 | 1 | 2 | 3:
+                        more = one.tail.step()
+                    case 4:
+                        one.feeds.forget_idle(1000)
+                    case 5 if clients and not reading:
+                        reading.add(asyncio.create_task(choose.choice(clients).catch_up()))
+                    case _:
+                        pass
                 await asyncio.sleep(0)
                 for done in [task for task in reading if task.done()]:
                     reading.remove(done)

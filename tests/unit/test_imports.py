@@ -14,10 +14,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("engine", "shapes", "demo", "sql")
 
-IMPURE = frozenset(
-    "asyncio socket select selectors subprocess multiprocessing threading os fcntl signal shutil"
-    " tempfile urllib.request http lmdb psycopg asyncpg starlette uvicorn uvloop httptools".split()
-)
+IMPURE = {
+    *(
+        "asyncio",
+        "fcntl",
+        "http",
+        "multiprocessing",
+        "os",
+        "select",
+        "selectors",
+        "shutil",
+        "signal",
+    ),
+    *("socket", "subprocess", "tempfile", "threading", "urllib.request"),
+    *("asyncpg", "httptools", "lmdb", "psycopg", "starlette", "uvicorn", "uvloop"),
+}
 
 PURE = (
     "engine/errors.py",

@@ -57,7 +57,7 @@ def test_unknown_parameters_are_ignored() -> None:
 
 def test_the_order_of_parameters_does_not_matter() -> None:
     first = request(LOG, **{"params[1]": "a", "params[2]": "b"})
-    assert first == request({**{"params[2]": "b", "params[1]": "a"}, **LOG})
+    assert first == request({"params[2]": "b", "params[1]": "a", **LOG})
 
 
 @pytest.mark.parametrize("offset", ["-1", "-1_0", "now"])

@@ -94,7 +94,9 @@ def test_keys_and_nulls() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["größe", "表", "😀", 'a"b', "a\\b", "tab\there", "a\x7fb", "\x01"])
+@pytest.mark.parametrize(
+    "name", ["größe", "表", "😀", 'a"b', "a\\b", "tab\there", "a\x7fb", "\x01"]
+)
 def test_column_names_of_every_kind(name: str) -> None:
     header = Projection(table(), (Column(name, "text", 25),), True).schema_header
     assert orjson.loads(header) == {name: {"type": "text"}}
@@ -130,7 +132,7 @@ def where(text: str, params: dict[int, str] | None = None) -> Shape:
     [
         shape(where="v = 'a'"),
         where("v = $1", {1: "a"}),
-        where('("v"=\'a\')'),
+        where("(\"v\"='a')"),
         where("  v\n=\t'a' "),
         where("V = 'a'"),
         # What is not part of the shape: constraints and defaults of columns.
@@ -167,9 +169,7 @@ OTHERS = {
     "changes only": make_shape(BASE.projection, BASE.condition, changes_only=True),
     "both": make_shape(BASE.projection, BASE.condition, full_replica=True, changes_only=True),
     "another modifier": shape(
-        replace(
-            table(), columns=(*table().columns[:2], replace(table().columns[2], modifier=12))
-        ),
+        replace(table(), columns=(*table().columns[:2], replace(table().columns[2], modifier=12))),
         "v = 'a'",
     ),
 }
@@ -206,8 +206,10 @@ def test_handles_print_as_they_are_read(handle: Handle) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-", "5", "5-", "-5", "5-6-7", "a-5", "5-a", " 5-6", "5-6 ", "+5-6", "5-+6", "٥-6", "5_6"]
-    + ["1" * 5000, "1-" + "1" * 5000, "/etc-1", "5-6/..", "0x5-6"],
+    [
+        *("", "-", "5", "5-", "-5", "5-6-7", "a-5", "5-a", " 5-6", "5-6 ", "+5-6", "5-+6", "٥-6"),
+        *("5_6", "/etc-1", "5-6/..", "0x5-6", "1" * 5000, "1-" + "1" * 5000),
+    ],
     ids=lambda text: ascii(text[:20]),
 )
 def test_what_is_no_handle(text: str) -> None:

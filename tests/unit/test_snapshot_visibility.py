@@ -32,8 +32,10 @@ def test_the_first_line_of_a_snapshot(line: str, expected: Visibility) -> None:
 
 @pytest.mark.parametrize(
     ("xid", "seen"),
-    [(1, True), (99, True), (100, False), (101, True), (105, False), (109, True)]
-    + [(110, False), (111, False), (2**31, False)],
+    [
+        *((1, True), (99, True), (100, False), (101, True), (105, False), (109, True)),
+        *((110, False), (111, False), (2**31, False)),
+    ],
 )
 def test_who_is_seen(xid: int, seen: bool) -> None:
     assert visibility(100, 110, 100, 105).sees(xid) is seen

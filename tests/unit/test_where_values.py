@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shapes.where import intervals, numbers, strings, times
@@ -147,6 +147,7 @@ def test_float4_is_written_as_postgres_does() -> None:
     assert numbers.write_float4(numbers.read_float4("0.1")) == "0.1"
     assert numbers.write_float4(numbers.read_float4("16777216")) == "1.6777216e+07"
     assert numbers.write_float4(numbers.read_float4("123456")) == "123456"
+    assert numbers.write_float4(numbers.read_float4("3.4028235e38")) == "3.4028235e+38"
 
 
 @given(st.floats(allow_nan=False))
@@ -155,6 +156,7 @@ def test_float8_survives(value: float) -> None:
 
 
 @given(st.floats(allow_nan=False, width=32))
+@example(3.4028234663852886e38)
 def test_float4_survives(value: float) -> None:
     assert numbers.read_float4(numbers.write_float4(value)) == value
 
