@@ -90,6 +90,9 @@ _unpack_tuple = Struct(">BH").unpack_from
 _unpack_text_size = Struct(">xI").unpack_from
 _BEGIN = Struct(">QqI")
 _COMMIT = Struct(">BQQq")
+_BEGIN_KIND, _COMMIT_KIND = b"BC"
+_BEGIN_SIZE = 1 + _BEGIN.size
+_COMMIT_SIZE = 1 + _COMMIT.size
 _STREAM_START = Struct(">I?")
 _STREAM_ABORT = Struct(">II")
 _STREAM_ABORT_TAIL = Struct(">Qq")
@@ -102,6 +105,14 @@ def decode(buffer: bytes, start: int = 0, *, streamed: bool = False) -> tuple[in
     `streamed` is true between Stream Start and Stream Stop. The xid is None for what carries none:
     everything outside of streamed blocks, and there Origin and Stream Stop.
     """
+    # A transaction of one change comes with two of these.
+    size = len(buffer) - start
+    if size == _BEGIN_SIZE and buffer[start] == _BEGIN_KIND:
+        final_lsn, time, xid = _BEGIN.unpack_from(buffer, start + 1)
+        return None, Begin(final_lsn, time + POSTGRES_EPOCH_US, xid)
+    if size == _COMMIT_SIZE and buffer[start] == _COMMIT_KIND:
+        flags, commit_lsn, end_lsn, time = _COMMIT.unpack_from(buffer, start + 1)
+        return None, Commit(flags, commit_lsn, end_lsn, time + POSTGRES_EPOCH_US)
     reader = MessageReader(buffer, start)
     kind = reader.u8("a message kind")
     if kind in CHANGES:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from engine.table import Column
-from shapes.where import Condition, Index, Plan, Predicate, Row, UnchangedValueError
+from shapes.where import UNCHANGED, Condition, Index, Plan, Predicate, Row, UnchangedValueError
 from shapes.where.arrays import split_elements
 
 S = TypeVar("S", bound=Hashable)
@@ -263,17 +263,24 @@ class Router(Generic[S]):
             if after != old[position]:
                 _collect(lookup.keys(old[position]), _OLD, exact, tried, found, groups)
                 _collect(lookup.keys(after), _NEW, exact, tried, found, groups)
-            elif kind == _OTHER or not isinstance(after, str):
-                _collect(lookup.keys(after), _BOTH, exact, tried, found, groups)
-            else:
+            elif kind == _VALUES and after is not UNCHANGED:
                 # Most often: nothing about this column changed, one look at it is enough.
-                for key in split_elements(after) if kind == _ELEMENTS else (after,):
+                members = exact.get(after)
+                if members is not None:
+                    for subscriber in members:
+                        found[subscriber] = _BOTH
+                if tried and after in tried:
+                    groups.update(tried[after])
+            elif kind == _ELEMENTS and isinstance(after, str):
+                for key in split_elements(after):
                     members = exact.get(key)
                     if members is not None:
                         for subscriber in members:
                             found[subscriber] = _BOTH
                     if tried and key in tried:
                         groups.update(tried[key])
+            else:
+                _collect(lookup.keys(after), _BOTH, exact, tried, found, groups)
 
 
 def _collect(

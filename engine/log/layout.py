@@ -103,7 +103,9 @@ class Block(NamedTuple):
 
 def pack_body(count: int, relations: tuple[int, ...], payload: bytes) -> bytes:
     """The part of a block that does not depend on how its transaction ends."""
-    return b"%b%b" % (Struct(f">{len(relations)}I").pack(*relations), payload)
+    if len(relations) == 1:
+        return XID.pack(relations[0]) + payload
+    return Struct(f">{len(relations)}I").pack(*relations) + payload
 
 
 def pack_header(xid: int, end_lsn: int, commit_time: int, count: int, relations: int) -> bytes:

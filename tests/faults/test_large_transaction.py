@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from random import Random
 
-import psutil
 import psycopg
 import pytest
 from log_progress import log_state, reach
+from memory import Memory
 from serving import Serving
 from shape_client import ShapeClient
 from shape_rows import Subject
@@ -23,30 +23,6 @@ ROWS = int(os.environ.get("PGTIDE_BIG_ROWS") or 300_000)
 TICK_SECONDS = 0.05
 MOST_GROWTH = 150 << 20
 INSERT = "insert into big select i, i % 7, md5(i::text), repeat('x', 60) from generate_series"
-
-
-class Memory:
-    """The largest growth of a process, in bytes: all of it, and what is not backed by files.
-
-    Pages of the log that it has touched count in the first, but belong to the page cache.
-    """
-
-    def __init__(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
-        self._begin = self._now()
-        self.resident = self.private = 0
-
-    def _now(self) -> tuple[int, int]:
-        info = self._process.memory_info()
-        return info.rss, info.rss - getattr(info, "shared", 0)
-
-    def sample(self) -> None:
-        resident, private = self._now()
-        self.resident = max(self.resident, resident - self._begin[0])
-        self.private = max(self.private, private - self._begin[1])
-
-    def __str__(self) -> str:
-        return f"{self.private >> 20} MiB, {self.resident >> 20} with the log's pages"
 
 
 class Ticker:

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from follower import WAIT_SECONDS, Follower, ask, query
+from follower import UNUSED_TLS, WAIT_SECONDS, Follower, ask, query
 from serving import Serving
 from tables import Tables
 
@@ -23,7 +23,7 @@ def items(tables: Tables) -> str:
 async def first_answers(server: Serving, count: int, **parameters: Any) -> list[httpx.Response]:
     """Answers to equal requests that arrive at the same time at both nodes."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    async with httpx.AsyncClient(timeout=WAIT_SECONDS, limits=limits) as http:
+    async with httpx.AsyncClient(timeout=WAIT_SECONDS, limits=limits, verify=UNUSED_TLS) as http:
         url = f"{server.url}/v1/shape"
         asked = query(offset=-1, **parameters)
         return await asyncio.gather(*(http.get(url, params=asked) for _ in range(count)))

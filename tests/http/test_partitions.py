@@ -85,6 +85,35 @@ def test_partition_that_is_added_later(server: Serving, tables: Tables, root: st
     ]
 
 
+def test_partition_that_is_added_with_its_first_rows(
+    server: Serving, tables: Tables, root: str
+) -> None:
+    """In one transaction: who looks it up while that ends may not see it yet."""
+    reader = Follower(server.url, root).sync()
+    for number in range(2, 7):
+        low = number * 100
+        tables.run(
+            f"create table {root}_n{number} (id int not null, label text);"
+            f"alter table {root} attach partition {root}_n{number}"
+            f" for values from ({low}) to ({low + 100});"
+            f"insert into {root} values ({low}, 'a')"
+        )
+        assert reader.take_operations(1) == [("insert", {"id": str(low), "label": "a"})]
+
+
+def test_partition_that_is_added_in_a_large_transaction(
+    server: Serving, tables: Tables, root: str
+) -> None:
+    """So large that Postgres sends the beginning before the commit."""
+    reader = Follower(server.url, root, columns="id,label", where="label like 'x%'").sync()
+    tables.run(
+        f"create table {root}_big partition of {root} for values from (1000) to (100000);"
+        f"insert into {root} select i, repeat('a', 300) from generate_series(1000, 60000) i;"
+        f"insert into {root} values (70000, 'x')"
+    )
+    assert reader.take_operations(1) == [("insert", {"id": "70000", "label": "x"})]
+
+
 def test_rows_of_a_partition_that_is_added_later_change(
     server: Serving, tables: Tables, root: str
 ) -> None:

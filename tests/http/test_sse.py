@@ -152,7 +152,7 @@ def test_adjacent_commits_are_told_apart(server: Serving, tables: Tables) -> Non
     name = tables.make("id int primary key")
     reader = Follower(server.url, name).sync()
     adjacent = 0
-    for number in range(0, 40, 2):
+    for number in range(0, 20, 2):
         with tables.transaction() as one, tables.transaction() as other:
             one.execute(f"insert into {name} values ({number})".encode())
             other.execute(f"insert into {name} values ({number + 1})".encode())
