@@ -191,6 +191,8 @@ class LogWriter:
         state = self._state
         if state is None:
             return False
+        # A reader that was killed in the middle of a read would keep old pages from being used again.
+        self._env.reader_check()
         with _explained(self.path), self._env.begin(write=True) as txn:
             used = self._used_bytes(txn)
             removed, horizon = self._drop_front(txn, state, before_time, used - max_bytes, most)
