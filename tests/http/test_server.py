@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import re
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -47,6 +48,33 @@ def test_health(server: Serving) -> None:
     assert answer.headers["cache-control"] == "no-cache, no-store, must-revalidate"
     head = httpx.head(f"{server.url}/v1/health")
     assert (head.status_code, head.text) == (200, "")
+
+
+def test_before_postgres_is_there(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    serving = Serving("postgresql://nobody@127.0.0.1:1/nothing", tmp_path / "pgtide", port=port)
+    url = f"http://127.0.0.1:{port}"
+    serving.launch()
+    try:
+        serving.until(lambda: health_of(url) == (202, {"status": "starting"}), "does not listen")
+        answer = ask(url, table="items", offset=-1)
+        assert answer.status == 503
+        assert answer.headers["retry-after"] == "5"
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.error["message"]
+    finally:
+        serving.stop()
+    serving.check_log()
+
+
+def health_of(url: str) -> tuple[int, object]:
+    try:
+        answer = httpx.get(f"{url}/v1/health")
+    except httpx.HTTPError as error:
+        return 0, str(error)
+    return answer.status_code, answer.json()
 
 
 def test_root(server: Serving) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import psycopg
 import pytest
 from follower import Follower
@@ -101,16 +103,21 @@ def test_large_transaction_arrives_as_a_whole(server: Serving, tables: Tables, i
     """Postgres sends it in parts while it is in progress, with what is rolled back in the end."""
     reader = Follower(server.url, items).sync()
     aside = Follower(server.url, items, where="id < 0").sync()
-    insert = "insert into {} select i, repeat('x', 100) from generate_series({}, {}) i"
+    insert = "insert into {} select i, repeat('x', {}) from generate_series({}, {}) i"
     with tables.transaction() as connection:
-        connection.execute(insert.format(items, 1, 50_000).encode())
+        connection.execute(insert.format(items, 100, 1, 10).encode())
+        before = streamed(server, tables)
         with connection.transaction(force_rollback=True):
-            connection.execute(insert.format(items, 50_001, 70_000).encode())
+            connection.execute(insert.format(items, 500, 11, 50_000).encode())
+            deadline = time.monotonic() + 60
+            while streamed(server, tables) == before:
+                assert time.monotonic() < deadline, "it was not sent in parts"
+                time.sleep(0.01)
         # While it goes on, others are live.
         tables.run(f"insert into {items} values (-1, 'small')")
         assert aside.take_operations(1) == [("insert", {"id": "-1", "label": "small"})]
         reader.take(1)
-        connection.execute(insert.format(items, 50_001, 100_000).encode())
+        connection.execute(insert.format(items, 100, 11, 100_000).encode())
         connection.execute(f"insert into {items} values (-2, 'end')".encode())
     assert aside.take_operations(1) == [("insert", {"id": "-2", "label": "end"})]
     # The commit is there, so everything is.
@@ -120,6 +127,10 @@ def test_large_transaction_arrives_as_a_whole(server: Serving, tables: Tables, i
     assert len({change["headers"]["lsn"] for change in changes}) == 1
     assert [int(change["value"]["id"]) for change in changes] == [*range(1, 100_001), -2]
     assert [change["headers"].get("last") for change in changes] == [None] * 100_000 + [True]
+
+
+def streamed(server: Serving, tables: Tables) -> int:
+    """How often Postgres has sent a part of a transaction in progress."""
     slot = f"pgtide_{server.stream_id}"
-    streamed = "select stream_txns from pg_stat_replication_slots where slot_name = %s"
-    assert tables.run(streamed, slot)[0][0] > 0, "it was not sent in parts"
+    query = "select stream_count from pg_stat_replication_slots where slot_name = %s"
+    return tables.run(query, slot)[0][0]

@@ -60,7 +60,7 @@ FOLLOWED = [
     followed(
         "w = 'x' and v = 'a'", lambda row: (row["w"], row["v"]) == ("x", "a"), key=("id", "v")
     ),
-    followed("v = 'never'", lambda row: False),
+    followed("v = 'rare'", lambda row: row["v"] == "rare"),
     followed(columns=("id",), full=True),
 ]
 

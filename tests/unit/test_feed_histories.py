@@ -203,8 +203,9 @@ def test_following_a_history(
 
 def _set_sizes(monkeypatch: pytest.MonkeyPatch, *, kept: int, page: int, step: int) -> None:
     """Small sizes make the ends of things meet often."""
-    for module in (activation, tail, feeds):
+    for module in (tail, feeds):
         monkeypatch.setattr(module, "STEP_SECONDS", -1.0)
+    monkeypatch.setattr(activation, "STEP_SECONDS", -1.0 if step == 1 else 1000.0)
     for module in (activation, tail):
         monkeypatch.setattr(module, "STEP_BYTES", step)
     monkeypatch.setattr(feed, "MAX_ENTRIES", kept)

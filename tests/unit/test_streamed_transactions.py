@@ -202,6 +202,38 @@ def test_a_description_within_an_aborted_stream_counts_for_nobody(folder: Path) 
     assert [one.columns for one in logged(folder)] == [("id",)]
 
 
+def test_the_same_relation_keeps_its_version_in_streams(folder: Path) -> None:
+    """However many large transactions there are, and however often one of them describes it."""
+    for start in (100, None):
+        with connected(folder, start=start) as wal:
+            for xid in (7, 8, 9):
+                for first in (True, False):
+                    with wal.stream(xid, first=first):
+                        wal.relation()
+                        wal.insert("a")
+                wal.stream_commit(xid, 200 + 8 * xid)
+                wal.flush()
+            assert len(wal.writer.relations()) == 1
+
+
+def test_partitions_of_a_stream_are_asked_for_when_it_has_committed(folder: Path) -> None:
+    """A partition that the transaction made is one for others only then."""
+    partitions: dict[int, tuple[tuple[int, str, str], ...]] = {}
+    root = ((OTHER, "public", "root"),)
+    with connected(folder, start=100, partitions=partitions) as wal:
+        with wal.stream(7, first=True):
+            wal.relation()
+            wal.insert("a")
+        assert wal.asked == []
+        partitions[OID] = root
+        wal.stream_commit(7, 200)
+        wal.flush()
+        assert wal.asked == [(OID, 7)]
+    with reading(folder) as reader:
+        (block,) = reader.read(Offset(0, 0))[1]
+        assert reader.relation(block.relations[0]).ancestors == root
+
+
 def test_an_older_description_within_a_stream_does_not_replace_a_newer_one(folder: Path) -> None:
     """The stream touched the table in a savepoint that was rolled back, then others altered it."""
     with connected(folder, start=100) as wal:

@@ -91,6 +91,25 @@ async def test_readers_see_whole_transactions(folder: Path, elsewhere: Elsewhere
         ]
 
 
+async def test_what_is_complete_does_not_wait_for_what_follows(
+    folder: Path, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the next transaction is; without time to spare for anything else."""
+    monkeypatch.setattr(tail_module, "STEP_SECONDS", 1000.0)
+    make_log(folder)
+    async with following(folder) as one:
+        tail, listener = one.tail, Listener()
+        feed = Feed(shape(), tail.processed)
+        tail.routing.add(feed)
+        feed.attach(listener, tail.processed)
+        elsewhere.run(append_to, folder, [rows(200), rows(208), rows(216, 6, blocks=2)])
+        one.go_on()
+        assert [(batch.lsn, len(batch.messages)) for batch in listener.batches] == [
+            (216, 2),
+            (224, 6),
+        ]
+
+
 async def test_several_transactions_in_one_batch(folder: Path, elsewhere: Elsewhere) -> None:
     make_log(folder)
     async with following(folder) as one:

@@ -251,8 +251,10 @@ def test_versions_of_an_old_epoch_are_not_reused(folder: Path) -> None:
 def test_partitions_know_their_ancestors(folder: Path) -> None:
     ancestors = ((OTHER, "public", "middle"), (OTHER + 1, "public", "root"))
     with connected(folder, start=100, partitions={OID: ancestors}) as wal:
+        wal.begin(200, xid=77)
         wal.relation()
         assert wal.writer.relations()[0].ancestors == ancestors
+        assert wal.asked == [(OID, 77)]
 
 
 # -- blocks ----------------------------------------------------------------------------------------

@@ -71,10 +71,15 @@ class Wal:
     def __init__(self, writer: LogWriter, folder: Path, partitions: Partitions) -> None:
         self.writer = writer
         self.progressed = 0
-        self.transactions = Transactions(
-            writer, folder, lambda oid: partitions.get(oid, ()), self._on_progress
-        )
+        self.transactions = Transactions(writer, folder, self._ancestors, self._on_progress)
+        self.asked: list[tuple[int, int | None]] = []
+        """For the ancestors of which relation, seen by whom, the engine has asked."""
+        self._partitions = partitions
         self._subxid: int | None = None
+
+    def _ancestors(self, oid: int, xid: int | None) -> tuple[tuple[int, str, str], ...]:
+        self.asked.append((oid, xid))
+        return self._partitions.get(oid, ())
 
     def _on_progress(self) -> None:
         self.progressed += 1
