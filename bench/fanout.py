@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from bench.items import create_items
-from bench.processes import cpu_seconds
+from bench.processes import Bystanders, cpu_seconds
 from bench.readers import Readers, Receipts, shape, start_readers
 from bench.report import Report, command, median, milliseconds
 from bench.stack import BenchError, Stack, micros_per, open_stack
@@ -92,14 +92,17 @@ def _measure_one(
         warm = writer.write_paced(options.rate, WARM_UP_SECONDS, lambda: [1])
         readers.take_until(warm * clients)
         writer.forget()
+        bystanders = Bystanders()
         before = stack.cpu() | {"clients": cpu_seconds([readers.pid])}
         written = writer.write_paced(options.rate, options.seconds, lambda: [1])
         receipts = readers.take_until(written * clients)
         after = stack.cpu() | {"clients": cpu_seconds([readers.pid])}
+        others = bystanders.share()
     _check(receipts, set(writer.sent), clients)
     return {
         "from_statement": milliseconds([at - writer.sent[one] for one, at in receipts]),
         "cpu_us_per_delivery": micros_per(len(receipts), before, after),
+        "others_share_of_cpu": round(others, 2),
     }
 
 

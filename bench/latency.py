@@ -12,7 +12,7 @@ import random
 from typing import Any, Literal
 
 from bench.items import create_items
-from bench.processes import cpu_seconds
+from bench.processes import Bystanders, cpu_seconds
 from bench.readers import Receipts, shape, start_readers
 from bench.report import Report, command, median, milliseconds
 from bench.stack import BenchError, Stack, micros_per, open_stack
@@ -66,10 +66,12 @@ def _measure_one(
     with start_readers(stack.port, mode, queries) as readers:
         readers.take_until(writer.write_paced(options.rate, WARM_UP_SECONDS, pick))
         writer.forget()
+        bystanders = Bystanders()
         before = stack.cpu() | {"clients": cpu_seconds([readers.pid])}
         written = writer.write_paced(options.rate, options.seconds, pick)
         receipts = readers.take_until(written)
         after = stack.cpu() | {"clients": cpu_seconds([readers.pid])}
+        others = bystanders.share()
     _check(writer, receipts)
     return {
         "from_statement": milliseconds([at - writer.sent[one] for one, at in receipts]),
@@ -78,6 +80,7 @@ def _measure_one(
             [writer.committed[one] - writer.sent[one] for one, _ in receipts]
         ),
         "cpu_us_per_change": micros_per(written, before, after),
+        "others_share_of_cpu": round(others, 2),
     }
 
 

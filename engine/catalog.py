@@ -81,7 +81,7 @@ VISIBLE_SECONDS = 10.0
 
 
 def read_ancestors(
-    connection: psycopg.Connection, oid: int, xid: int | None
+    connection: psycopg.Connection, oid: int, xid: int | None = None
 ) -> tuple[tuple[int, str, str], ...]:
     """The partitioned tables above a partition as (oid, schema, name), root last; blocks.
 

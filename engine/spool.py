@@ -36,7 +36,7 @@ class Spool:
         self._aborted: set[int] = set()
         self.versions: dict[int, int] = {}
         """Relation versions that only this transaction has seen, by relation oid."""
-        self.relations: list[RelationVersion] = []
+        self.relations: dict[int, RelationVersion] = {}
         """What these versions look like; recorded when the transaction commits."""
 
     def add(self, block: SpooledBlock) -> None:

@@ -22,6 +22,7 @@ from engine.log.layout import (
     RelationColumn,
     RelationVersion,
     pack_body,
+    unpack_body,
 )
 from engine.log.writer import LogWriter
 from engine.spool import Spool, SpooledBlock, empty_folder
@@ -198,10 +199,7 @@ class Transactions:
             ),
         )
         if self._streamed is not None:
-            # Whose partition it is may not be known before its transaction has committed.
-            self._streamed.relations.append(relation)
-            self._streamed.versions[message.oid] = relation.id
-            self._next_version += 1
+            self._streamed_relation(self._streamed, relation)
             return
         xid = None if self._begin is None else self._begin.xid
         relation = replace(relation, ancestors=self._ancestors(message.oid, xid))
@@ -211,6 +209,38 @@ class Transactions:
             self._next_version += 1
             known = relation
         self._versions[message.oid] = known.id
+
+    def _streamed_relation(self, spool: Spool, relation: RelationVersion) -> None:
+        """Whose partition a relation is may not be known before the transaction has committed; until
+        then it is taken for the version that is known, if it looks the same."""
+        seen = spool.versions.get(relation.oid)
+        known = self._latest.get(relation.oid) if seen is None else spool.relations[seen]
+        if known is None or replace(relation, id=known.id, ancestors=known.ancestors) != known:
+            known = relation
+            self._next_version += 1
+        spool.relations[known.id] = known
+        spool.versions[relation.oid] = known.id
+
+    def _settle_relations(self, spool: Spool, xid: int) -> dict[int, int]:
+        """Record the relations of a streamed transaction, now that it has committed.
+
+        Returns which versions stand for others: tables that it made partitions of another one.
+        """
+        changed: dict[int, int] = {}
+        for relation in spool.relations.values():
+            ancestors = self._ancestors(relation.oid, xid)
+            if relation == self._latest.get(relation.oid):
+                if relation.ancestors == ancestors:
+                    continue
+                changed[relation.id] = self._next_version
+                relation = replace(relation, id=self._next_version)
+                self._next_version += 1
+            self._add_relation(replace(relation, ancestors=ancestors))
+        for oid, version in spool.versions.items():
+            # What came outside of the stream since may be newer.
+            version = changed.get(version, version)
+            self._versions[oid] = max(version, self._versions.get(oid, 0))
+        return changed
 
     def _add_relation(self, relation: RelationVersion) -> None:
         self._writer.add_relation(relation)
@@ -241,22 +271,19 @@ class Transactions:
         spool = self._spools.pop(commit.xid, None)
         if spool is None:
             raise ProtocolError(f"a stream commit came for the unknown transaction {commit.xid}")
-        for relation in spool.relations:
-            ancestors = self._ancestors(relation.oid, commit.xid)
-            self._add_relation(replace(relation, ancestors=ancestors))
-        for oid, version in spool.versions.items():
-            # What came outside of the stream since may be newer.
-            self._versions[oid] = max(version, self._versions.get(oid, 0))
+        changed = self._settle_relations(spool, commit.xid)
         if commit.commit_lsn >= self._next_lsn:
-            self._move(spool, commit)
+            self._move(spool, commit, changed)
         spool.close()
 
-    def _move(self, spool: Spool, commit: pgoutput.StreamCommit) -> None:
+    def _move(self, spool: Spool, commit: pgoutput.StreamCommit, changed: dict[int, int]) -> None:
         """Copy a committed transaction from its spool into the log."""
         self.flush()
         index = FIRST_INDEX
         held: SpooledBlock | None = None
         for block in spool.blocks():
+            if changed:
+                block = _with_versions(block, changed)
             if held is not None:
                 index = self._add_spooled(held, commit, index, 0)
             held = block
@@ -286,7 +313,7 @@ class Transactions:
         """Count, number of relations and body of what has been collected; starts afresh."""
         relations = tuple(self._relations)
         count = len(self._changes)
-        body = pack_body(count, relations, orjson.dumps(self._changes))
+        body = pack_body(relations, orjson.dumps(self._changes))
         self._changes.clear()
         self._relations.clear()
         self._size = 0
@@ -332,3 +359,12 @@ class Transactions:
         if self._changes and self._streamed is not None:
             count, relations, body = self._take_block()
             self._streamed.add(SpooledBlock(self._subxid, count, relations, body))
+
+
+def _with_versions(block: SpooledBlock, changed: dict[int, int]) -> SpooledBlock:
+    """A block with other relation versions in the place of some."""
+    relations, payload = unpack_body(block.body, block.relations)
+    changes: list[Change] = orjson.loads(payload)
+    changes = [(changed.get(change[0], change[0]), *change[1:]) for change in changes]
+    relations = tuple(changed.get(relation, relation) for relation in relations)
+    return block._replace(body=pack_body(relations, orjson.dumps(changes)))

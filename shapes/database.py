@@ -31,6 +31,8 @@ SNAPSHOT_SETTINGS = {
     "standard_conforming_strings": "on",
     "max_parallel_workers_per_gather": "0",
 }
+_SAY_NOTHING = "select pg_logical_emit_message(true, 'pgtide', '')"
+
 IDLE_SECONDS = 2.0
 """A connection that was not used for so long is tried before it is relied on."""
 
@@ -147,16 +149,22 @@ class Database:
         try:
             pool = await self._snapshot_pool()
             async with pool.acquire() as connection:
-                await connection.copy_from_query(
-                    query,
-                    output=output,
-                    format="csv",
-                    delimiter=DELIMITER,
-                    quote=QUOTE,
-                    encoding="UTF8",
-                )
-                if flush():
-                    await connection.execute("select pg_logical_emit_message(true, 'pgtide', '')")
+                try:
+                    await connection.copy_from_query(
+                        query,
+                        output=output,
+                        format="csv",
+                        delimiter=DELIMITER,
+                        quote=QUOTE,
+                        encoding="UTF8",
+                    )
+                    if flush():
+                        await connection.execute(_SAY_NOTHING)
+                except asyncio.CancelledError:
+                    # The pool would wait for the answer to its own cancellation, which a dead
+                    # connection never gives.
+                    connection.terminate()
+                    raise
         except _LOST as error:
             raise DatabaseUnavailableError("Database is unreachable") from error
 

@@ -109,7 +109,9 @@ class Tail:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiters, (lsn, next(self._sequence), future))
         done, _ = await asyncio.wait([future], timeout=timeout)
-        future.cancel()
+        if not done:
+            self._waiters = [waiter for waiter in self._waiters if waiter[2] is not future]
+            heapq.heapify(self._waiters)
         return bool(done)
 
     def step(self) -> bool:

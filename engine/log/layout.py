@@ -101,11 +101,16 @@ class Block(NamedTuple):
         return orjson.loads(self.payload)
 
 
-def pack_body(count: int, relations: tuple[int, ...], payload: bytes) -> bytes:
+def pack_body(relations: tuple[int, ...], payload: bytes) -> bytes:
     """The part of a block that does not depend on how its transaction ends."""
     if len(relations) == 1:
         return XID.pack(relations[0]) + payload
     return Struct(f">{len(relations)}I").pack(*relations) + payload
+
+
+def unpack_body(body: bytes, relations: int) -> tuple[tuple[int, ...], bytes]:
+    """Relation versions and payload of a body that names so many relations."""
+    return Struct(f">{relations}I").unpack_from(body), body[4 * relations :]
 
 
 def pack_header(xid: int, end_lsn: int, commit_time: int, count: int, relations: int) -> bytes:

@@ -194,7 +194,7 @@ def stage(writer: LogWriter, one: Transaction, *, blocks: slice = slice(None)) -
             one.commit_time,
             len(changes),
             len(relations),
-            pack_body(len(changes), relations, orjson.dumps(changes)),
+            pack_body(relations, orjson.dumps(changes)),
         )
 
 

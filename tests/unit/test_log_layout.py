@@ -26,7 +26,7 @@ CHANGES: list[Change] = [(1, "I", ["a", None], None), (7, "u", ["b", UNCHANGED],
 
 
 def packed(relations: tuple[int, ...] = (1, 7)) -> tuple[bytes, bytes]:
-    body = pack_body(2, relations, orjson.dumps(CHANGES))
+    body = pack_body(relations, orjson.dumps(CHANGES))
     header = pack_header(2**32 - 1, MAX_LSN, -1, 2, len(relations))
     return KEY.pack(MAX_LSN - 1, 6), header + body
 

@@ -1,0 +1,341 @@
+"""Server-sent events to clients of every speed: after each up-to-date, exactly what came before it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, MutableMapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from brute_force import FOLLOWED, Followed, expected
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from log_builder import Elsewhere, Transaction, append_to, insert, make_log, transaction, truncate
+from reading_client import ReadingNode, node
+
+from engine.lsn import Offset
+from engine.settings import Settings
+from shapes import feed, feeds, tail
+from shapes.database import Database
+from shapes.definitions import Definitions
+from shapes.http.sse import EventStream
+from shapes.library import Library, Place
+from shapes.snapshot import Snapshots
+from shapes.snapshot_store import SnapshotStore
+
+START = Offset(100, 0)
+EVERYTHING = FOLLOWED[0]
+PATIENT = Settings(sse_timeout=1000.0, sse_keepalive=1000.0)
+TURNS = 30
+"""Turns of the event loop after which everything that can happen has happened."""
+
+
+class Connection:
+    """A client's end: takes what is sent, unless it is blocked."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.closed = False
+        self._gone = asyncio.Event()
+        self._open = asyncio.Event()
+        self._open.set()
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        # As a server does: wait until the socket's buffer has been emptied, then write.
+        await self._open.wait()
+        self.data += message.get("body", b"")
+        self.closed = not message.get("more_body", False)
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    def block(self) -> None:
+        self._open.clear()
+
+    def unblock(self) -> None:
+        self._open.set()
+
+    def leave(self) -> None:
+        self._gone.set()
+        self._open.set()
+
+    @property
+    def blocked(self) -> bool:
+        return not self._open.is_set()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        blocks = self.data.decode().split("\n\n")
+        assert blocks.pop() == "", "an event is cut off"
+        return [orjson.loads(one.removeprefix("data: ")) for one in blocks if one[0] != ":"]
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        return [event for event in self.events if "key" in event]
+
+    @property
+    def marks(self) -> list[int]:
+        """The positions of the up-to-dates."""
+        heads = [event["headers"] for event in self.events if "key" not in event]
+        assert {head["control"] for head in heads} <= {"up-to-date"}
+        return [int(head["global_last_seen_lsn"]) for head in heads]
+
+    def check(self, followed: Followed, history: list[Transaction], start: Offset = START) -> None:
+        """Whoever reconnects at `<mark>_0` neither misses nor repeats anything."""
+        wanted = expected(followed, history, start)
+        assert self.messages == wanted
+        told = 0
+        for event in self.events:
+            if "key" in event:
+                told += 1
+            else:
+                mark = int(event["headers"]["global_last_seen_lsn"])
+                before = [one for one in wanted if int(one["headers"]["lsn"]) < mark]
+                assert wanted[:told] == before, mark
+        assert self.marks == sorted(self.marks)
+        assert not self.events or "key" not in self.events[-1], "the last event is an up-to-date"
+
+
+class Streams:
+    """Streams of a node to connections."""
+
+    def __init__(self, of: ReadingNode, library: Library) -> None:
+        self.node = of
+        self.tail = of.tail
+        self.library = library
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def begin(
+        self, followed: Followed, start: Offset = START, options: Settings = PATIENT
+    ) -> Connection:
+        """A stream of a shape from an offset; it has come to its end when this returns."""
+        connection = Connection()
+        place = Place(await self.node.feeds.open(followed.shape, start), start, [])
+        stream = EventStream(options, self.tail, self.library, place, connection.send)
+        self.tasks.append(asyncio.create_task(stream.run(connection.receive)))
+        await turns()
+        return connection
+
+
+async def turns(count: int = TURNS) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def streams(folder: Path) -> AsyncGenerator[Streams]:
+    async with node(folder) as one:
+        # No request gets as far as to the database.
+        database = Database("postgresql://127.0.0.1:1/none", 2, 1.0)
+        store = SnapshotStore(folder.parent / "snapshots")
+        snapshots = Snapshots(store, database, one.tail, PATIENT, lambda oid: None)
+        definitions = Definitions(database, "none", manual=True, on_altered=lambda oid: None)
+        library = Library(
+            *(one.tail, one.feeds, store, snapshots, definitions),
+            retention_bytes=1 << 40,
+            long_poll_timeout=1.0,
+        )
+        streaming = Streams(one, library)
+        try:
+            yield streaming
+        finally:
+            for task in streaming.tasks:
+                task.cancel()
+            if streaming.tasks:
+                await asyncio.wait(streaming.tasks)
+            store.close()
+
+
+def rows(lsn: int, count: int = 1, *, blocks: int = 1000) -> Transaction:
+    return transaction(lsn, *(insert(str(row), "a", "x") for row in range(count)), blocks=blocks)
+
+
+HISTORY = [rows(200, 3), rows(208), rows(300, 5, blocks=2)]
+MORE = [rows(400), rows(408, 4, blocks=3), rows(500)]
+
+
+async def test_a_client_that_keeps_up(folder: Path, elsewhere: Elsewhere) -> None:
+    make_log(folder, HISTORY)
+    async with streams(folder) as one:
+        client = await one.begin(EVERYTHING)
+        client.check(EVERYTHING, HISTORY)
+        for count, more in enumerate(MORE, 1):
+            elsewhere.run(append_to, folder, [more])
+            one.node.follower.go_on()
+            # Written by whoever published it: no task had to wake up.
+            client.check(EVERYTHING, [*HISTORY, *MORE[:count]])
+            assert client.marks[-1] == more.end_lsn
+
+
+@pytest.mark.parametrize("pending", [0, 2, 1000])
+@pytest.mark.parametrize("warm", [-1.0, 1000.0])
+async def test_a_client_that_is_slow(
+    folder: Path,
+    elsewhere: Elsewhere,
+    monkeypatch: pytest.MonkeyPatch,
+    pending: int,
+    warm: float,
+) -> None:
+    """What it missed is at hand, or it is read from the log."""
+    monkeypatch.setattr(feed, "MAX_PENDING", pending)
+    monkeypatch.setattr(feed, "WARM_SECONDS", warm)
+    make_log(folder, HISTORY)
+    async with streams(folder) as one:
+        client = await one.begin(EVERYTHING)
+        client.block()
+        for more in MORE:
+            elsewhere.run(append_to, folder, [more])
+            one.node.follower.go_on()
+            await turns()
+        assert len(client.messages) == 9
+        client.unblock()
+        await turns()
+        client.check(EVERYTHING, [*HISTORY, *MORE])
+        last = rows(600)
+        elsewhere.run(append_to, folder, [last])
+        one.node.follower.go_on()
+        await turns()
+        client.check(EVERYTHING, [*HISTORY, *MORE, last])
+
+
+async def test_a_client_that_is_slow_from_the_beginning(folder: Path, elsewhere: Elsewhere) -> None:
+    make_log(folder, HISTORY)
+    async with streams(folder) as one:
+        client = Connection()
+        client.block()
+        place = Place(await one.node.feeds.open(EVERYTHING.shape, START), START, [])
+        stream = EventStream(PATIENT, one.tail, one.library, place, client.send)
+        one.tasks.append(asyncio.create_task(stream.run(client.receive)))
+        await turns()
+        elsewhere.run(append_to, folder, MORE)
+        one.node.follower.go_on()
+        assert client.events == []
+        client.unblock()
+        await turns()
+        client.check(EVERYTHING, [*HISTORY, *MORE])
+
+
+async def test_a_batch_while_a_comment_waits_to_be_sent(folder: Path, elsewhere: Elsewhere) -> None:
+    make_log(folder, HISTORY)
+    async with streams(folder) as one:
+        client = await one.begin(EVERYTHING, options=Settings(sse_timeout=1000, sse_keepalive=0.0))
+        client.block()
+        await turns()
+        elsewhere.run(append_to, folder, MORE)
+        one.node.follower.go_on()
+        await turns()
+        client.unblock()
+        await turns()
+        assert b": keep-alive\n\n" in client.data
+        client.check(EVERYTHING, [*HISTORY, *MORE])
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_a_stream_ends_with_its_shape(folder: Path, elsewhere: Elsewhere, slow: bool) -> None:
+    """What was before the end is told, nothing of what is after it."""
+    make_log(folder, HISTORY)
+    async with streams(folder) as one:
+        client = await one.begin(EVERYTHING)
+        if slow:
+            client.block()
+            elsewhere.run(append_to, folder, [rows(400)])
+            one.node.follower.go_on()
+        elsewhere.run(append_to, folder, [transaction(500, truncate()), rows(600)])
+        one.node.follower.go_on()
+        client.unblock()
+        await turns()
+        assert client.closed
+        assert one.tasks[0].done()
+        client.check(EVERYTHING, [*HISTORY, rows(400)] if slow else HISTORY)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_a_client_that_leaves(folder: Path, elsewhere: Elsewhere, slow: bool) -> None:
+    make_log(folder, HISTORY)
+    async with streams(folder) as one:
+        client = await one.begin(EVERYTHING)
+        if slow:
+            client.block()
+            elsewhere.run(append_to, folder, [rows(400)])
+            one.node.follower.go_on()
+        client.leave()
+        await turns()
+        assert one.tasks[0].done()
+        told = len(client.events)
+        elsewhere.run(append_to, folder, [rows(500)])
+        one.node.follower.go_on()
+        await turns()
+        assert len(client.events) == told
+
+
+async def test_a_stream_ends_in_time(folder: Path) -> None:
+    make_log(folder, HISTORY)
+    async with streams(folder) as one:
+        client = await one.begin(EVERYTHING, options=Settings(sse_timeout=0.0, sse_keepalive=1000))
+        assert client.closed
+        client.check(EVERYTHING, HISTORY)
+
+
+@settings(
+    max_examples=35,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    sizes=st.lists(st.integers(1, 7), min_size=3, max_size=10),
+    pending=st.sampled_from([0, 3, 1000]),
+    warm=st.sampled_from([-1.0, 1000.0]),
+    chunk=st.sampled_from([300, 10_000_000]),
+    seed=st.integers(0, 2**32),
+)
+def test_streams_of_every_speed(
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    elsewhere: Elsewhere,
+    sizes: list[int],
+    pending: int,
+    warm: float,
+    chunk: int,
+    seed: int,
+) -> None:
+    for module in (tail, feeds):
+        monkeypatch.setattr(module, "STEP_SECONDS", -1.0)
+    monkeypatch.setattr(feed, "MAX_PENDING", pending)
+    monkeypatch.setattr(feed, "WARM_SECONDS", warm)
+    folder = tmp_path_factory.mktemp("streams") / "log"
+    history = [rows(200 + 8 * place, size, blocks=2) for place, size in enumerate(sizes)]
+    options = Settings(sse_timeout=1000, sse_keepalive=1000, chunk_bytes=chunk)
+    choose = random.Random(seed)
+    make_log(folder, history[:2])
+
+    async def stream() -> None:
+        async with streams(folder) as one:
+            elsewhere.run(append_to, folder, history[2:])
+            begun: list[tuple[Connection, Followed, Offset]] = []
+            more = True
+            while more or len(begun) < 4:
+                match choose.randrange(6):
+                    case 0 if len(begun) < 4:
+                        start = choose.choice((START, Offset(200, 2), one.tail.processed))
+                        followed = choose.choice(FOLLOWED[:2])
+                        begun.append((await one.begin(followed, start, options), followed, start))
+                    case 1 if begun:
+                        client = choose.choice(begun)[0]
+                        client.unblock() if client.blocked else client.block()
+                    case 2 | 3:
+                        more = one.tail.step()
+                    case _:
+                        await turns(choose.randrange(5))
+            for client, followed, start in begun:
+                client.unblock()
+                await turns(100)
+                client.check(followed, history, start)
+
+    asyncio.run(stream())
