@@ -112,6 +112,9 @@ class ShapeEndpoint:
         headers: list[Header],
         request: ShapeRequest,
     ) -> None:
+        if not request.live:
+            # What another node has shown to this client (an altered table, too) is known here then.
+            await self._tail.catch_up()
         shape = await self._definitions.resolve(request.definition)
         offset = request.offset
         if offset is Special.START:
@@ -130,8 +133,6 @@ class ShapeEndpoint:
             if chunk is not None:
                 answer = _Answer(handle, shape, request, chunk.offset, self._cache)
                 return await answer.send_chunk(scope, send, headers, chunk.body)
-        if not request.live:
-            await self._tail.catch_up()
         place = await self._library.place(shape, handle, offset)
         if request.sse:
             return await self._sse(receive, send, headers, request, handle, place)
@@ -146,7 +147,6 @@ class ShapeEndpoint:
         shape: Shape,
     ) -> None:
         handle = await self._library.known(shape)
-        await self._tail.catch_up()
         position = self._tail.processed
         answer = _Answer(handle, shape, request, position, self._cache, data=False, complete=True)
         await answer.send_messages(scope, send, headers, [up_to_date(position.lsn)])

@@ -21,7 +21,7 @@ from tcp_proxy import TcpProxy
 
 from engine.embedded import EmbeddedPostgres
 
-CUTTING_SECONDS = 4.0
+CUTTING_SECONDS = 2.5
 SILENCE_SECONDS = 3
 
 

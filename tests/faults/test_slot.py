@@ -79,7 +79,7 @@ async def test_wal_is_released(database: str, server_url: str, tmp_path: Path) -
                 for where, table in ((database, "unpublished"), (other, "busy")):
                     stop = asyncio.Event()
                     writing = asyncio.create_task(write(where, table, stop))
-                    for _ in range(3):
+                    for _ in range(2):
                         await asyncio.sleep(0.3)
                         print(f"busy {table}: {await released(connection, server):.2f} s")
                     stop.set()

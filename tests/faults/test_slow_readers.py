@@ -16,7 +16,7 @@ from shape_rows import Subject
 READERS = int(os.environ.get("PGTIDE_SLOW_READERS") or 200)
 ROWS = 500
 ROW_BYTES = 2_000
-TRANSACTIONS = (*[ROWS] * 3, *[10] * 300, *[ROWS] * 3)
+TRANSACTIONS = (*[ROWS] * 3, *[10] * 150, *[ROWS] * 3)
 """How many rows each changes."""
 MOST_GROWTH = 100 << 20
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from brute_force import Followed, Message, decoded
-from log_builder import Follower, following
+from brute_force import Followed, Message, decoded, expected
+from log_builder import Follower, Transaction, following
 
 from engine.lsn import Offset
 from shapes.activation import Activation
@@ -69,6 +69,7 @@ class Client:
         self.position = start
         self.messages: list[Message] = []
         self.pages: list[Offset] = []
+        self._marks: list[tuple[int, int]] = []
         self.ended: RotatedError | None = None
 
     async def open(self) -> None:
@@ -87,7 +88,7 @@ class Client:
             assert not reading.messages or reading.end > self.position
             assert reading.end >= self.position
             assert not complete or reading.lsn >= reading.end.lsn
-            self._take(reading.messages, reading.end)
+            self._take(reading.messages, reading.end, reading.lsn if complete else None)
             # A complete page may have grown old while it was sent; an empty one has not.
             complete = complete and not reading.messages
         self._behind = False
@@ -100,7 +101,7 @@ class Client:
             self._stuck = False
             batches = self._feed.recent_after(self.position)
             for batch in batches or ():
-                self._take(batch.messages, batch.end)
+                self._take(batch.messages, batch.end, batch.lsn)
             if batches is None:
                 self._feed.detach(self)
                 self._behind = True
@@ -116,14 +117,24 @@ class Client:
         assert batch.lsn > self.position.lsn
         first = batch.entries[0]
         assert self.position < (first.lsn, first.index)
-        self._take(batch.messages, batch.end)
+        self._take(batch.messages, batch.end, batch.lsn)
         self._stuck = self._slow()
         return True
 
     def end(self, error: RotatedError) -> None:
         self.ended = error
 
-    def _take(self, messages: list[bytes], end: Offset) -> None:
+    def check(self, history: list[Transaction]) -> None:
+        """It was told what it had to be, and whenever it was told "up to date" that was so."""
+        wanted = expected(self.followed, history, self.start)
+        assert self.messages == wanted, (self.followed.shape.condition, self.start)
+        for lsn, told in self._marks:
+            before = [one for one in wanted if int(one["headers"]["lsn"]) < lsn]
+            assert wanted[:told] == before, (self.followed.shape.condition, self.start, lsn)
+
+    def _take(self, messages: list[bytes], end: Offset, up_to_date: int | None) -> None:
         self.messages += decoded(messages)
+        if up_to_date is not None:
+            self._marks.append((up_to_date, len(self.messages)))
         self.position = end
         self.pages.append(end)

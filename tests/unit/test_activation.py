@@ -80,8 +80,7 @@ async def opened(of: ReadingNode, history: list[Transaction], most: int = PAGE) 
 
 def check(clients: list[Client], history: list[Transaction]) -> None:
     for client in clients:
-        wanted = expected(client.followed, history, client.start)
-        assert client.messages == wanted, (client.followed.shape.condition, client.start)
+        client.check(history)
 
 
 @pytest.mark.parametrize("most", [1, 300, 1000, PAGE])
@@ -148,6 +147,11 @@ async def test_joining_a_tail_in_the_middle_of_a_transaction(
             await client.catch_up()
         check(after, [*HISTORY, long, later])
         check(before, [*HISTORY, long, later])
+        # What was read in the middle is not what there is now.
+        again = await opened(one, HISTORY)
+        for client in again:
+            await client.read()
+        check(again, [*HISTORY, long, later])
 
 
 async def test_joining_while_the_tail_goes_on(folder: Path, elsewhere: Elsewhere) -> None:

@@ -250,17 +250,27 @@ async def test_a_new_epoch_starts_over(folder: Path, elsewhere: Elsewhere) -> No
         assert tail.encoders.version(1).oid == OID + 1
 
 
+@pytest.mark.parametrize("heard", [False, True])
 async def test_a_pulse_of_an_old_epoch_says_nothing_about_the_new_one(
-    folder: Path, elsewhere: Elsewhere
+    folder: Path, elsewhere: Elsewhere, heard: bool
 ) -> None:
+    """Whether the tail had heard it before it came upon the new epoch or not."""
     make_log(folder, [rows(200)])
     async with following(folder) as one:
         bell = Doorbell(folder)
         bell.refresh()
         bell.ring(Pulse(9000, True))
+        running = asyncio.create_task(one.tail.run())
+        if heard:
+            assert await one.tail.reached(9000, SECONDS)
         elsewhere.run(make_log, folder, [rows(60)], start=50)
         one.go_on()
         assert one.tail.processed == Offset(68, 0)
+        bell.ring(Pulse(70, True))
+        assert await one.tail.reached(70, SECONDS)
+        assert one.tail.processed == Offset(70, 0)
+        running.cancel()
+        await asyncio.wait([running])
         bell.close()
 
 
