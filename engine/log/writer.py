@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ MAP_SIZE = 1 << 42
 
 DATABASES = 4
 
+SCARCE_BYTES = 1 << 20
+
 
 class LogFullError(LogError):
     """The disk under the log is full. Free space there; nothing is lost, Postgres keeps the WAL."""
@@ -50,12 +53,19 @@ def _explained(path: Path) -> Generator[None]:
             f"the log in {path} has no space left: free some and it goes on"
         ) from error
     except lmdb.Error as error:
-        if "No space left" in str(error) or "disk quota" in str(error).lower():
+        if _is_full(path, str(error)):
             raise LogFullError(
                 f"the disk under {path} is full: free some space and pgtide goes on by itself; "
                 "nothing is lost, Postgres keeps the changes until then"
             ) from error
         raise LogError(f"the log in {path} cannot be written: {error}") from error
+
+
+def _is_full(path: Path, message: str) -> bool:
+    """Whether an LMDB error means a full disk; a write that went half way is an I/O error to LMDB."""
+    if "No space left" in message or "disk quota" in message.lower():
+        return True
+    return "Input/output error" in message and shutil.disk_usage(path).free < SCARCE_BYTES
 
 
 class LogWriter:
