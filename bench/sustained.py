@@ -8,6 +8,7 @@ nothing holds back, against pg_recvlogical over the same WAL.
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import time
 from typing import Any, Literal
@@ -28,7 +29,8 @@ SIZES = {
 }
 
 FIRST_RATE = 1000.0
-GROWTH = 1.4
+GROWTH = 1.5
+PRECISION = 1.12
 STEPS_PER_SECOND = 100
 """Transactions per second of the writer at any rate: what grows is how many rows each has."""
 
@@ -56,15 +58,18 @@ def _measure_shapes(report: Report, stack: Stack, options: argparse.Namespace) -
     steps: list[dict[str, Any]] = []
     with start_readers(stack.port, "long-poll", queries) as readers, stack.connect() as connection:
         writer = Writer(connection)
+        good, bad = FIRST_RATE, math.inf
+        _step(stack, readers, writer, good, 1.0, options.shapes)
         rate = FIRST_RATE
-        _step(stack, readers, writer, rate, 1.0, options.shapes)
-        while True:
+        # Up until they fall behind; then two steps in between.
+        while bad > good * PRECISION:
             step = _step(stack, readers, writer, rate, options.seconds, options.shapes)
             steps.append(step)
             report.note(f"{rate:.0f} changes/s: {step['behind_s'] * 1000:.0f} ms behind at the end")
-            if not step["kept_up"]:
+            good, bad = (rate, bad) if step["kept_up"] else (good, rate)
+            rate = good * GROWTH if bad == math.inf else math.sqrt(good * bad)
+            if bad <= FIRST_RATE:
                 break
-            rate *= GROWTH
     best = max((step["written_per_s"] for step in steps if step["kept_up"]), default=0)
     name = f"{options.shapes} shapes with a long-poll client each"
     report.results[name] = {"sustained_changes_per_s": best, "steps": steps}

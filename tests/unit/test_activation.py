@@ -30,14 +30,14 @@ PAGE = 10_000_000
 
 HISTORY = [
     transaction(200, insert("1", "a", None), insert("2", "b", "x"), insert("4", "c", None)),
-    # Nothing for anybody but the unfiltered.
-    transaction(208, insert("3", "z", "z")),
+    # For few.
+    transaction(208, insert("3", "rare", "z")),
     transaction(
         300,
         update(["1", "a", None], ["1", "b", None]),
         update(["2", "b", "x"], ["2", "a", "x"]),
         update(["4", "c", None], ["5", "c", None]),
-        delete("3", "z", "z"),
+        delete("3", "rare", "z"),
         insert("6", "a", "x"),
         insert("7", "a", "x"),
         blocks=2,
