@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from shapes.database import Database
 from shapes.definition import Definition, InvalidRequestError
 from shapes.identifiers import parse_columns, parse_table
 from shapes.shape import Projection, Shape, make_shape
+from shapes.snapshot_store import SnapshotStore
 from shapes.where import Condition, WhereError, parse_where
 
 log = logging.getLogger("node")
@@ -36,17 +38,20 @@ class Definitions:
     def __init__(
         self,
         database: Database,
+        store: SnapshotStore,
         publication: str,
         *,
         manual: bool,
         on_altered: Callable[[int], None],
     ) -> None:
         self._database = database
+        self._store = store
         self._publication = publication
         self._manual = manual
         self._on_altered = on_altered
         self._shapes: dict[Definition, Shape] = {}
         self._tables: dict[tuple[str, str], Table] = {}
+        self._fingerprints: dict[tuple[str, str], bytes] = {}
         self._projections: dict[tuple[int, tuple[str, ...] | None], Projection] = {}
         self._published: dict[int, float] = {}
         self._publishing: dict[int, asyncio.Lock] = {}
@@ -59,6 +64,9 @@ class Definitions:
         Raises InvalidRequestError, and DatabaseUnavailableError if the catalog cannot be asked.
         """
         shape = self._shapes.get(definition)
+        if shape is not None and not self._agreed((shape.table.schema, shape.table.name)):
+            self.forget(shape.table.oid)
+            shape = None
         if shape is None:
             shape = await self._resolve(definition)
             if len(self._shapes) >= MAX_REMEMBERED:
@@ -146,12 +154,16 @@ class Definitions:
         except ValueError as error:
             raise InvalidRequestError.of("table", str(error)) from error
         table = self._tables.get(name)
+        if table is not None and not self._agreed(name):
+            self.forget(table.oid)
+            table = None
         if table is None:
             async with self._database.lookups() as connection:
                 table = await load_table(connection, *name)
                 if table is not None and any(column.generated for column in table.columns):
                     publication = await read_publication(connection, self._publication)
                     self._generated_sent = bool(publication and publication.generated_columns)
+            self._see(name, table)
             if table is None:
                 schema, relation = name
                 raise InvalidRequestError.of(
@@ -161,6 +173,20 @@ class Definitions:
                 )
             self._tables[name] = table
         return table
+
+    def _see(self, name: tuple[str, str], table: Table | None) -> None:
+        """Tell the other nodes what the catalog says: one that remembers otherwise looks again."""
+        fingerprint = hashlib.blake2b(repr(table).encode(), digest_size=16).digest()
+        self._fingerprints[name] = fingerprint
+        if self._store.table_seen(name) != fingerprint:
+            self._store.see_table(name, fingerprint)
+
+    def _agreed(self, name: tuple[str, str]) -> bool:
+        """Whether no other node has seen this table otherwise.
+
+        Nodes learn of an alteration at different times, but a client must not be sent to and fro.
+        """
+        return self._store.table_seen(name) == self._fingerprints.get(name)
 
     def _projection(self, table: Table, text: str | None) -> Projection:
         names = None if text is None else tuple(_column_names(text))

@@ -67,6 +67,7 @@ class Node:
         )
         self._definitions = Definitions(
             self._database,
+            self._store,
             settings.publication,
             manual=settings.manual_table_publishing,
             on_altered=self._end_table,

@@ -76,10 +76,11 @@ class SnapshotStore:
         self._files = folder / "chunks"
         self._files.mkdir(exist_ok=True)
         self._env = lmdb.open(
-            str(folder), map_size=1 << 38, max_dbs=2, sync=False, metasync=False, max_readers=510
+            str(folder), map_size=1 << 38, max_dbs=3, sync=False, metasync=False, max_readers=510
         )
         self._shapes = self._env.open_db(b"shapes")
         self._snapshots = self._env.open_db(b"snapshots")
+        self._tables = self._env.open_db(b"tables")
 
     def close(self) -> None:
         self._env.close()
@@ -139,6 +140,17 @@ class SnapshotStore:
             # A clock may have been set back since the generation was made.
             retired = max(new_generation(current.retired), current.generation)
             self._put_current(txn, shape_hash, replace(current, retired=retired))
+
+    def table_seen(self, name: tuple[str, str]) -> bytes | None:
+        """What the table of that (schema, name) looked like to whichever node last asked the catalog:
+        a fingerprint; None if nobody has asked."""
+        with self._env.begin(db=self._tables) as txn:
+            return txn.get("\0".join(name).encode())
+
+    def see_table(self, name: tuple[str, str], fingerprint: bytes) -> None:
+        """Note what a table looks like now, so that all nodes agree on it."""
+        with self._env.begin(write=True, db=self._tables) as txn:
+            txn.put("\0".join(name).encode(), fingerprint)
 
     def write_chunk(self, handle: Handle, number: int, pieces: list[bytes]) -> int:
         """Keep a finished body, the array of what is in `pieces`; its size in bytes.

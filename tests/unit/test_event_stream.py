@@ -134,7 +134,7 @@ async def streams(folder: Path) -> AsyncGenerator[Streams]:
         database = Database("postgresql://127.0.0.1:1/none", 2, 1.0)
         store = SnapshotStore(folder.parent / "snapshots")
         snapshots = Snapshots(store, database, one.tail, PATIENT, lambda oid: None)
-        definitions = Definitions(database, "none", manual=True, on_altered=lambda oid: None)
+        definitions = Definitions(database, store, "none", manual=True, on_altered=lambda oid: None)
         library = Library(
             *(one.tail, one.feeds, store, snapshots, definitions),
             retention_bytes=1 << 40,
