@@ -14,6 +14,7 @@ from typing import cast
 
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nelectric-handle: 1-1\r\nelectric-offset: %d_0\r\nelectric-cursor: 1\r\n"
+    b"electric-up-to-date: \r\n"
 )
 _MESSAGE = (
     b'{"key":"\\"public\\".\\"items\\"/\\"run_1\\"","value":{"id":"run_1","seq":"%d"},'

@@ -35,7 +35,8 @@ _SEQUENCE = re.compile(rb'"seq":"(\d+)"')
 class Plan:
     """`queries` are the shapes (`table=…&where=…`), one client each.
 
-    `long-poll` and `sse` follow them from now on. `open` reads each shape's snapshot (offset -1) and
+    `long-poll` and `sse` read each shape's snapshot and what came since, as clients do that share its
+    handle, and then follow it; with `history` False they begin with what comes next. `open` reads each shape's snapshot (offset -1) and
     the answer after it, over a few connections, and leaves them; a receipt then is the number of the
     shape in `queries`, and nothing follows.
     """
@@ -43,6 +44,7 @@ class Plan:
     port: int
     mode: Mode
     queries: list[str]
+    history: bool = True
 
 
 class BadAnswerError(Exception):
@@ -119,7 +121,7 @@ class Connection(asyncio.Protocol):
 
 
 class Reader:
-    """Follows one shape from now on."""
+    """Follows one shape."""
 
     def __init__(self, connection: Connection, plan: Plan, query: str, receipts: list[int]) -> None:
         self._connection = connection
@@ -130,11 +132,16 @@ class Reader:
         self.started = asyncio.get_running_loop().create_future()
         connection.on_answer = self._on_start
         connection.on_lost = self._on_lost
-        connection.get(f"{query}&offset=now")
+        connection.get(f"{query}&offset={'-1' if plan.history else 'now'}")
 
     def _on_start(self, head: bytes, body: bytes) -> None:
         del body
-        self._live = f"{self._query}&live=true&handle={_text(_HANDLE, head)}"
+        handle = _text(_HANDLE, head)
+        if b"\r\nelectric-up-to-date:" not in head:
+            offset = _text(_OFFSET, head)
+            self._connection.get(f"{self._query}&handle={handle}&offset={offset}")
+            return
+        self._live = f"{self._query}&live=true&handle={handle}"
         self.started.set_result(None)
         if self._sse:
             self._connection.stream(self._on_events)

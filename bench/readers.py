@@ -62,7 +62,9 @@ class Readers:
 
 
 @contextmanager
-def start_readers(port: int, mode: Mode, queries: Sequence[str]) -> Generator[Readers]:
+def start_readers(
+    port: int, mode: Mode, queries: Sequence[str], *, history: bool = True
+) -> Generator[Readers]:
     """Clients that have sent their live requests (or, with `open`, have opened all shapes)."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.reader_process"],
@@ -71,7 +73,7 @@ def start_readers(port: int, mode: Mode, queries: Sequence[str]) -> Generator[Re
     )
     assert process.stdin is not None
     try:
-        plan = asdict(Plan(port, mode, list(queries)))
+        plan = asdict(Plan(port, mode, list(queries), history))
         process.stdin.write(orjson.dumps(plan) + b"\n")
         process.stdin.flush()
         readers = Readers(process)

@@ -118,7 +118,10 @@ def _measure_table(
     rows: int = options.rows
     for _ in range(options.rounds):
         create_slot(stack, BASELINE_SLOT)
-        with start_readers(stack.port, mode, [shape()]) as readers, stack.connect() as connection:
+        with (
+            start_readers(stack.port, mode, [shape()], history=False) as readers,
+            stack.connect() as connection,
+        ):
             before = stack.cpu() | {"clients": cpu_seconds([readers.pid])}
             began = time.monotonic_ns()
             write_items(connection, "insert", first, rows, ROWS_PER_TRANSACTION)
