@@ -35,10 +35,10 @@ _SEQUENCE = re.compile(rb'"seq":"(\d+)"')
 class Plan:
     """`queries` are the shapes (`table=…&where=…`), one client each.
 
-    `long-poll` and `sse` read each shape's snapshot and what came since, as clients do that share its
-    handle, and then follow it; with `history` False they begin with what comes next. `open` reads each shape's snapshot (offset -1) and
-    the answer after it, over a few connections, and leaves them; a receipt then is the number of the
-    shape in `queries`, and nothing follows.
+    `long-poll` and `sse` read each shape's snapshot and what came since, then follow it, so that
+    all clients of a shape have the same handle; with `history` False they begin with what comes
+    next. `open` does the first part only, over a few connections; a receipt then is the number of
+    the shape in `queries`.
     """
 
     port: int
