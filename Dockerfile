@@ -21,9 +21,9 @@ ENV PYTHONUNBUFFERED=1 \
 VOLUME /var/lib/pgtide
 EXPOSE 3000
 
-# 202 means still starting, so only 200 counts.
+# One that waits for another's lock is healthy too: in a rolling deploy the other stops only then.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 CMD ["python", "-c", \
-    "import os, urllib.request as r; exit(r.urlopen(f'http://127.0.0.1:{os.environ[\"PGTIDE_PORT\"]}/v1/health', timeout=2).status != 200)"]
+    "import os, urllib.request as r; exit(b'starting' in r.urlopen(f'http://127.0.0.1:{os.environ[\"PGTIDE_PORT\"]}/v1/health', timeout=2).read())"]
 
 ENTRYPOINT ["pgtide"]
 CMD ["serve"]

@@ -16,8 +16,11 @@ from bench.report import RESULTS
 BENCHMARKS = (
     "wal_throughput",
     "node_cpu",
+    "routing",
+    "overlap",
     "latency",
     "fanout",
+    "cache",
     "snapshot",
     "memory",
     "sustained",

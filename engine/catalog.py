@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -14,6 +14,7 @@ from engine.table import Column, Table
 # - An array type is recognised by being its element's array type: int2vector and oidvector look
 #   like arrays in the catalog too, but their text is not an array literal.
 # - The constraint's key, not the index's: the index also holds the columns of INCLUDE.
+# - Tables below the first normal oid belong to the system, which publishes none of them.
 # - The database's collation columns differ between versions, hence the detour over JSON.
 # - Byte order is claimed for C, POSIX and the builtin provider only: what a C library does for its
 #   C.UTF-8 differs between libraries.
@@ -48,7 +49,9 @@ _TABLE_QUERY: LiteralString = """
             else
                 l.collprovider = 'b'
                 or l.collprovider = 'c' and l.collcollate in ('C', 'POSIX')
-        end as bytewise
+        end as bytewise,
+        enum.name as enum,
+        enum.labels as labels
     from pg_class c
     join pg_namespace n on n.oid = c.relnamespace
     join pg_database db on db.datname = current_database()
@@ -60,7 +63,14 @@ _TABLE_QUERY: LiteralString = """
         and not exists (select from pg_type b where b.oid = d.target and b.typtype = 'd')
     left join pg_type base on base.oid = d.target
     left join pg_collation l on l.oid = a.attcollation
-    where c.relkind in ('r', 'p') and {condition}
+    left join lateral (
+        select format('%%I.%%I', s.nspname, e.typname) as name, array(
+            select v.enumlabel::text from pg_enum v where v.enumtypid = e.oid order by v.enumsortorder
+        ) as labels
+        from pg_type e join pg_namespace s on s.oid = e.typnamespace
+        where e.oid = coalesce(base.oid, element.oid, t.oid) and e.typtype = 'e'
+    ) enum on true
+    where c.relkind in ('r', 'p') and c.oid >= 16384 and {condition}
     order by a.attnum
 """
 _BY_NAME: LiteralString = _TABLE_QUERY.replace("{condition}", "n.nspname = %s and c.relname = %s")
@@ -129,5 +139,10 @@ async def _load(
     if not rows:
         return None
     oid, schema, name, kind = rows[0][:4]
-    columns = tuple(Column(*row[4:]) for row in rows if row[4] is not None)
+    columns = tuple(_column(*row[4:]) for row in rows if row[4] is not None)
     return Table(oid=oid, schema=schema, name=name, columns=columns, kind=kind)
+
+
+def _column(*fields: Any) -> Column:
+    *others, labels = fields
+    return Column(*others, labels=None if labels is None else tuple(labels))

@@ -16,6 +16,14 @@ _PARAMETERS = """
     sslnegotiation sslpassword sslrootcert sslsni target_session_attrs tcp_user_timeout
     user
 """.split()  # noqa: SIM905 (a list of quoted words is harder to read)
+APPLICATION_NAME = "pgtide"
+"""What every connection of ours is called in pg_stat_activity."""
+
+_KEEPALIVES: Mapping[str, str] = {
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+}
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -27,12 +35,23 @@ def ssl_mode(url: str) -> str | None:
     return None
 
 
-def complete(url: str, parameters: Mapping[str, str], override: Mapping[str, str]) -> str:
-    """`url` less what libpq does not know, plus `parameters` that it lacks, plus `override`."""
+def parameters(url: str) -> dict[str, str]:
+    """The URL's libpq parameters. Where a name comes twice the last one counts, as for libpq."""
+    return {name: unquote(value) for name, value in _query(url)}
+
+
+def named(url: str) -> str:
+    """The URL as we connect with it: under our name, and with TCP keepalives where it says nothing
+    about them, so that a peer that is gone without a word is noticed within half a minute."""
+    return complete(url, _KEEPALIVES, {"application_name": APPLICATION_NAME})
+
+
+def complete(url: str, added: Mapping[str, str], override: Mapping[str, str]) -> str:
+    """`url` less what libpq does not know, plus what of `added` it lacks, plus `override`."""
     kept = [(name, value) for name, value in _query(url) if name in _PARAMETERS]
     present = {name for name, _ in kept}
     kept = [(name, value) for name, value in kept if name not in override]
-    kept += [(name, quote(parameters[name])) for name in parameters if name not in present]
+    kept += [(name, quote(added[name])) for name in added if name not in present]
     kept += [(name, quote(override[name])) for name in override]
     query = "&".join(f"{name}={value}" for name, value in kept)
     scheme, authority, path, _, fragment = urlsplit(url)

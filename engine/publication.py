@@ -30,6 +30,7 @@ from engine.publication_errors import (
     OperationsNotPublishedError,
     PublicationError,
     PublicationNotFoundError,
+    PublishedAsRootError,
     ReplicaIdentityNotFullError,
     TableFilteredError,
     TableGoneError,
@@ -121,6 +122,7 @@ async def _create(connection: psycopg.AsyncConnection, name: str) -> None:
 class _State:
     """How the publication has a table.
 
+    `root` is the table as whose changes those of this one are sent instead of its own.
     `lacking` names the relations of the table's partition tree whose replica identity is not full.
     `since` is the transaction id (`xid`) that put the table, or an ancestor, into the publication;
     None: too long ago for any transaction to be older.
@@ -130,6 +132,8 @@ class _State:
     name: str
     permanent: bool
     publication_exists: bool
+    all_operations: bool
+    root: str | None
     alterable: bool
     published: bool
     filtered: bool
@@ -154,7 +158,8 @@ _STATE_QUERY: LiteralString = """
         select %(oid)s::oid as oid union select relid::oid from pg_partition_tree(%(oid)s::oid)
     ),
     publication as (
-        select oid, xmin as since, pubowner, puballtables
+        select oid, xmin as since, pubowner, puballtables, pubviaroot,
+            pubinsert and pubupdate and pubdelete and pubtruncate as all_operations
         from pg_publication where pubname = %(publication)s
     ),
     entries as (
@@ -169,6 +174,21 @@ _STATE_QUERY: LiteralString = """
     select
         n.nspname as schema, c.relname as name, c.relpersistence = 'p' as permanent,
         p.oid is not null as publication_exists,
+        coalesce(p.all_operations, false) as all_operations,
+        case when p.pubviaroot then (
+            select format('%%s.%%s', m.nspname, l.relname)
+            from pg_partition_ancestors(c.oid) a
+            join pg_class l on l.oid = a.relid join pg_namespace m on m.oid = l.relnamespace
+            where a.relid <> c.oid and (
+                p.puballtables
+                or exists (
+                    select from pg_publication_rel r
+                    where r.prpubid = p.oid and r.prrelid = a.relid
+                )
+                {ancestor_schemas}
+            )
+            limit 1
+        ) end as root,
         pg_has_role(c.relowner, 'USAGE') and coalesce(pg_has_role(p.pubowner, 'USAGE'), false)
             as alterable,
         exists (select from entries) as published,
@@ -194,8 +214,18 @@ _SCHEMA_ENTRIES: LiteralString = """
         from publication p join pg_publication_namespace s on s.pnpubid = p.oid
         where s.pnnspid in (select relnamespace from pg_class join line using (oid))
 """
-_STATE_QUERY_14: LiteralString = _STATE_QUERY.replace("{schemas}", "")
-_STATE_QUERY_15: LiteralString = _STATE_QUERY.replace("{schemas}", _SCHEMA_ENTRIES)
+_ANCESTOR_SCHEMAS: LiteralString = """
+                or exists (
+                    select from pg_publication_namespace s
+                    where s.pnpubid = p.oid and s.pnnspid = l.relnamespace
+                )
+"""
+_STATE_QUERY_14: LiteralString = _STATE_QUERY.replace("{schemas}", "").replace(
+    "{ancestor_schemas}", ""
+)
+_STATE_QUERY_15: LiteralString = _STATE_QUERY.replace("{schemas}", _SCHEMA_ENTRIES).replace(
+    "{ancestor_schemas}", _ANCESTOR_SCHEMAS
+)
 
 
 async def ensure_table_published(
@@ -211,11 +241,20 @@ async def ensure_table_published(
 
     When this returns, a snapshot taken afterwards together with the changes that the slot delivers
     misses nothing. Adds the table to the publication and sets REPLICA IDENTITY FULL (of a
-    partitioned table: on all its partitions too) where that is missing; in `manual` mode, or
-    without the privileges, it only checks. `lock_timeout` and `writers_timeout` are seconds.
-    Several callers at once, in any number of processes, are fine. Raises PublicationError.
+    partitioned table: on all its partitions too) where that is missing, and makes a publication
+    anew that somebody has dropped; in `manual` mode, or without the privileges, it only checks.
+    `lock_timeout` and `writers_timeout` are seconds. Several callers at once, in any number of
+    processes, are fine. Raises PublicationError.
     """
-    state = await _read_state(connection, publication, table)
+    try:
+        state = await _read_state(connection, publication, table)
+    except PublicationNotFoundError:
+        await ensure_publication(connection, publication, manual=manual)
+        state = await _read_state(connection, publication, table)
+    if not state.all_operations:
+        raise OperationsNotPublishedError(publication)
+    if state.root is not None:
+        raise PublishedAsRootError(publication, table, state.root)
     if state.complete and state.since is not None:
         margin = _FOREIGN_MARGIN if manual else 0
         await _outlast_writers(connection, table, state, state.since, margin, writers_timeout)

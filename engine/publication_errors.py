@@ -96,6 +96,20 @@ class TableFilteredError(PublicationError):
         )
 
 
+class PublishedAsRootError(PublicationError):
+    """The publication sends changes of a partition as changes of a table above it."""
+
+    code = "published_as_root"
+
+    def __init__(self, publication: str, table: Table, root: str) -> None:
+        super().__init__(
+            f'Publication "{publication}" sends changes of database table '
+            f'"{table.schema}.{table.name}" as changes of "{root}"',
+            f"Follow that table, or run: alter publication {quote_ident(publication)} "
+            "set (publish_via_partition_root = false)",
+        )
+
+
 class ReplicaIdentityNotFullError(PublicationError):
     """Updates and deletes of the table do not carry the old row."""
 

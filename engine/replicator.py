@@ -1,7 +1,8 @@
 """The engine: reads Postgres's WAL and writes the log. One process, one per log.
 
 It connects, takes the slot's lock, makes sure that the log continues where the slot stands, and
-streams. When anything breaks it says why, forgets what is not durable and starts over.
+streams. When anything breaks it says why, forgets what is not durable and starts over. When nobody
+asks and nothing happens for long enough it lets go of Postgres until somebody asks again.
 """
 
 from __future__ import annotations
@@ -10,22 +11,30 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import time
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager
 
 import psycopg
 
+from engine.board import Board, Stage
 from engine.catalog import read_ancestors
+from engine.database_url import APPLICATION_NAME, named
 from engine.errors import PgtideError
 from engine.lifeline import hold_lifeline
+from engine.lock import take_lock
 from engine.log.doorbell import Doorbell, Pulse
 from engine.log.writer import LogFullError, LogWriter
 from engine.logs import configure
-from engine.lsn import Lsn, format_lsn, parse_lsn
+from engine.lsn import format_lsn
 from engine.memory import collect_rarely
-from engine.publication import Publication, ensure_publication
+from engine.metrics.meter import Meter
+from engine.metrics.numbers import Numbers
+from engine.preparation import prepare
 from engine.settings import Settings
-from engine.slot import Slot, drop_slot, ensure_slot, read_slot
+from engine.stand_in import StandIn
 from engine.stream import Stream
 from engine.transactions import Transactions
 from engine.walsender import SlotInUseError, Walsender
@@ -33,56 +42,73 @@ from engine.walsender import SlotInUseError, Walsender
 log = logging.getLogger("engine")
 
 BACKOFF_SECONDS = (0.2, 10.0)
+POST_SECONDS = 1.0
+WAKE_SECONDS = 0.03
+"""How soon a resting engine hears that somebody asks."""
 
 
 class Replicator:
     """Keeps a `Stream` running for ever: sets up, reconnects with back-off, trims the log."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, board: Board | None = None, numbers: Numbers | None = None
+    ) -> None:
         if settings.database_url is None:
             raise PgtideError("no database to follow: set DATABASE_URL or --database-url")
         self._settings = settings
         self._url = settings.database_url
+        self._board = board or Board()
         self._doorbell = Doorbell(settings.log_dir)
+        self._meter = Meter(numbers or Numbers())
         self._backend = 0
+        self._awake_since = time.monotonic()
 
     async def run(self) -> None:
         """Replicate until cancelled."""
         backoff = BACKOFF_SECONDS[0]
-        while True:
-            began = time.monotonic()
-            try:
-                await self._live_once()
-            except (PgtideError, psycopg.Error, OSError) as error:
-                if time.monotonic() - began > 5:
+        async with _beside(self._keep_posting()):
+            while True:
+                began = time.monotonic()
+                self._board.post(Stage.CONNECTING)
+                try:
+                    await self._live_once()
+                    await self._rest()
                     backoff = BACKOFF_SECONDS[0]
-                log.error("replication stopped: %s; next try in %.1f s", error, backoff)
-            self._doorbell.ring(Pulse(0, False))
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, BACKOFF_SECONDS[1])
+                    continue
+                except (PgtideError, psycopg.Error, OSError) as error:
+                    if time.monotonic() - began > 5:
+                        backoff = BACKOFF_SECONDS[0]
+                    log.error("replication stopped: %s; next try in %.1f s", error, backoff)
+                self._doorbell.ring(Pulse(0, False))
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, BACKOFF_SECONDS[1])
 
     async def _live_once(self) -> None:
+        """Until something fails, or until there is nothing to do."""
         walsender = await asyncio.to_thread(Walsender.connect, self._url)
         writer: LogWriter | None = None
+        name = self._slot_name()
         try:
-            await self._take_lock(walsender)
+            self._end_former(walsender)
+            await take_lock(walsender, name, lambda: self._board.post(Stage.WAITING))
+            self._board.post(Stage.PREPARING)
             writer = LogWriter(self._settings.log_dir)
-            await self._prepare(walsender, writer)
-            await self._run_stream(walsender, writer)
+            await prepare(
+                self._settings,
+                *(self._url, walsender, writer, name),
+                lambda: self._board.post(Stage.SLOT),
+            )
+            await self._run_stream(walsender, writer, name)
         finally:
             walsender.close()
             if writer is not None:
                 writer.close()
 
-    async def _take_lock(self, walsender: Walsender) -> None:
-        """The session lock that keeps a second engine out; it lives and dies with the connection."""
-        self._end_former(walsender)
-        statement = f"select pg_try_advisory_lock(hashtext('{self._settings.slot}'))"
-        if walsender.query(statement)[0][0] == "t":
-            return
-        log.warning("another engine holds the lock of slot %s: waiting", self._settings.slot)
-        while walsender.query(statement)[0][0] != "t":
-            await asyncio.sleep(0.5)
+    def _slot_name(self) -> str:
+        settings = self._settings
+        if settings.temporary_slot and settings.temporary_slot_random_name:
+            return f"pgtide_{secrets.token_hex(16)}"
+        return settings.slot
 
     def _end_former(self, walsender: Walsender) -> None:
         """End the backend of our last connection, if Postgres has not noticed yet that it is gone: it
@@ -92,45 +118,21 @@ class Replicator:
             walsender.query(
                 "select pg_terminate_backend(pid) from pg_stat_activity "
                 f"where pid = {former} and pid <> pg_backend_pid() and usename = current_user "
-                "and application_name = 'pgtide' and backend_type = 'walsender'"
+                f"and application_name = '{APPLICATION_NAME}' and backend_type = 'walsender'"
             )
 
-    async def _prepare(self, walsender: Walsender, writer: LogWriter) -> None:
-        """Publication, slot, and a log that continues exactly where the slot stands."""
-        system, timeline = walsender.query("IDENTIFY_SYSTEM")[0][:2]
-        name = self._settings.slot
-        async with await psycopg.AsyncConnection.connect(
-            self._url, autocommit=True, application_name="pgtide"
-        ) as connection:
-            publication = await ensure_publication(
-                connection,
-                self._settings.publication,
-                manual=self._settings.manual_table_publishing,
-            )
-            identity = f"{system}/{timeline}/{name}/{publication.oid}"
-            slot = await read_slot(connection, name)
-            if slot is not None and (useless := _why_useless(slot, writer.identity, publication)):
-                log.warning("making slot %s anew: %s", name, useless)
-                await drop_slot(connection, name)
-                slot = None
-            created = slot is None
-            if not self._settings.temporary_slot:
-                # Checks an existing one: it may belong to another database or plugin.
-                slot = await ensure_slot(connection, name)
-        if slot is None:
-            slot = _temporary_slot(walsender, name)
-        reason = _why_new_epoch(writer, slot, created=created, identity=identity)
-        if reason:
-            state = writer.begin_epoch(slot.confirmed_flush_lsn, identity)
-            log.warning("the log begins anew at %s: %s", format_lsn(state.progress), reason)
-
-    async def _run_stream(self, walsender: Walsender, writer: LogWriter) -> None:
+    async def _run_stream(self, walsender: Walsender, writer: LogWriter, slot: str) -> None:
         settings = self._settings
         assert writer.state is not None
         start = format_lsn(writer.state.progress)
-        await self._start_stream(walsender, start)
+        timeout = walsender.query(
+            "select setting from pg_settings where name = 'wal_sender_timeout'"
+        )[0][0]
+        await self._start_stream(walsender, slot, start)
         with contextlib.ExitStack() as stack:
-            lookup = stack.enter_context(psycopg.connect(self._url, autocommit=True))
+            lookup = stack.enter_context(psycopg.connect(named(self._url), autocommit=True))
+            stand_in = stack.enter_context(StandIn(walsender, int(timeout or 0)))
+            writer.meanwhile = stand_in.waiting
             transactions = Transactions(
                 writer,
                 settings.data_dir / "spool",
@@ -139,22 +141,22 @@ class Replicator:
             )
             stack.callback(transactions.close)
             stream = Stream(
-                walsender, writer, self._doorbell, transactions, settings.database_silence
+                *(walsender, writer, self._doorbell, transactions),
+                settings.database_silence,
+                self._meter,
             )
-            log.info("streaming from %s slot=%s", start, settings.slot)
-            trimmer = asyncio.create_task(self._trim(writer))
-            try:
+            log.info("streaming from %s slot=%s", start, slot)
+            self._awake_since = time.monotonic()
+            self._board.post(Stage.STREAMING)
+            async with _beside(self._trim(writer)), _beside(self._watch(stream)):
                 await stream.run()
-            finally:
-                trimmer.cancel()
-                await asyncio.wait([trimmer])
 
-    async def _start_stream(self, walsender: Walsender, start: str) -> None:
+    async def _start_stream(self, walsender: Walsender, slot: str, start: str) -> None:
         """A predecessor that was killed may hold the slot for a moment: its backend has to notice."""
         deadline = time.monotonic() + 10
         while True:
             try:
-                return walsender.start(self._settings.slot, start, self._settings.publication)
+                return walsender.start(slot, start, self._settings.publication)
             except SlotInUseError:
                 if time.monotonic() > deadline:
                     raise
@@ -172,38 +174,47 @@ class Replicator:
                 more = False
             await asyncio.sleep(0.01 if more else 1.0)
 
+    async def _keep_posting(self) -> None:
+        while True:
+            self._board.post()
+            await asyncio.sleep(POST_SECONDS)
 
-def _why_useless(slot: Slot, identity: str, publication: Publication) -> str | None:
-    """Why a slot cannot be read any more, or None if it can."""
-    if slot.lost:
-        return "it has lost its WAL (max_slot_wal_keep_size)"
-    if identity and not identity.endswith(f"/{publication.oid}"):
-        return "the publication was made anew, and WAL from before cannot be read with it"
-    return None
+    # -- idleness ----------------------------------------------------------------------------------
+
+    async def _watch(self, stream: Stream) -> None:
+        """End the stream once it and the nodes have been idle for long enough."""
+        patience = self._settings.replication_idle_timeout
+        while patience:
+            busy = max(self._awake_since, stream.changed, self._board.asked)
+            left = busy + patience - time.monotonic()
+            if left <= 0 and stream.quiet:
+                log.info("idle for %.0f s: closing the connections to Postgres", patience)
+                # From here on a request counts: nobody may come in between unnoticed.
+                self._awake_since = time.monotonic()
+                stream.stop()
+                return
+            await asyncio.sleep(min(max(left, 0.1), 1.0))
+
+    async def _rest(self) -> None:
+        """Return when somebody asks."""
+        self._board.post(Stage.RESTING)
+        while self._board.asked < self._awake_since:
+            await asyncio.sleep(WAKE_SECONDS)
+        log.info("somebody asks: connecting to Postgres again")
 
 
-def _temporary_slot(walsender: Walsender, name: str) -> Slot:
-    """A slot that ends with the connection that reads it."""
-    command = f'CREATE_REPLICATION_SLOT "{name}" TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT'
-    lsn = parse_lsn(walsender.query(command)[0][1] or "")
-    return Slot(name, temporary=True, confirmed_flush_lsn=Lsn(lsn))
-
-
-def _why_new_epoch(writer: LogWriter, slot: Slot, *, created: bool, identity: str) -> str | None:
-    """Why the log cannot simply go on from where it ends, or None if it can."""
-    state = writer.state
-    if state is None:
-        return "it is new"
-    if created:
-        return "the replication slot was gone, so changes since then are unknown"
-    if writer.identity != identity:
-        return f"this is another server or timeline ({identity}, the log is of {writer.identity})"
-    if slot.confirmed_flush_lsn > state.progress:
-        return (
-            f"the slot stands at {format_lsn(slot.confirmed_flush_lsn)}, past the log's end "
-            f"{format_lsn(state.progress)}: somebody else has read from it, or the log is an old copy"
-        )
-    return None
+@asynccontextmanager
+async def _beside(work: Coroutine[None, None, None]) -> AsyncGenerator[None]:
+    """`work` goes on while what is inside does."""
+    # Not a TaskGroup: what is raised inside has to come out as it is.
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s failed", task.get_name(), exc_info=error)
 
 
 async def _main(settings: Settings) -> None:
@@ -213,7 +224,7 @@ async def _main(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
-        await Replicator(settings).run()
+        await Replicator(settings, Board.inherited(), Numbers.inherited()).run()
 
 
 def main() -> None:

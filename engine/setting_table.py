@@ -11,6 +11,7 @@ from typing import Any, cast, get_type_hints
 from engine.errors import SettingsError
 from engine.redaction import MASK, redact
 from engine.setting_kinds import URL, ConcurrentRequests, Kind
+from engine.setting_strangers import section
 
 Value = str | int | float | bool | Path | ConcurrentRequests | None
 
@@ -100,7 +101,8 @@ def rows(settings: type[Any]) -> tuple[Setting, ...]:
 
 def page(table: tuple[Setting, ...]) -> str:
     """docs/settings.md."""
-    return _PAGE_HEAD + "".join(_line(setting) for setting in table)
+    known = {name for setting in table for name in setting.about.foreign}
+    return _PAGE_HEAD + "".join(_line(setting) for setting in table) + section(known)
 
 
 def _line(setting: Setting) -> str:

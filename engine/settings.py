@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from engine import database_url as urls
-from engine.errors import SettingsError
 from engine.setting_kinds import (
     BYTES,
     CONCURRENCY,
@@ -32,6 +30,7 @@ from engine.setting_kinds import (
     one_of,
 )
 from engine.setting_table import About, rows
+from engine.setting_urls import complete_url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +135,15 @@ class Settings:
             "ELECTRIC_MANUAL_TABLE_PUBLISHING",
         ),
     ] = False
+    catalog_interval: Annotated[
+        float,
+        About(
+            DURATION,
+            "Time between looks at the catalog for tables that were altered, and for what others "
+            "did to the publication.",
+            "ELECTRIC_TWEAKS_SCHEMA_RECONCILER_PERIOD",
+        ),
+    ] = 5.0
     temporary_slot: Annotated[
         bool,
         About(
@@ -145,6 +153,24 @@ class Settings:
             "CLEANUP_REPLICATION_SLOTS_ON_SHUTDOWN",
         ),
     ] = False
+    temporary_slot_random_name: Annotated[
+        bool,
+        About(
+            SWITCH,
+            "With a temporary slot: give it another name each time, so that one whose engine has "
+            "just died is in nobody's way.",
+            "ELECTRIC_TEMPORARY_REPLICATION_SLOT_USE_RANDOM_NAME",
+        ),
+    ] = False
+    replication_idle_timeout: Annotated[
+        float,
+        About(
+            DURATION,
+            "Time without requests and changes after which all connections to Postgres are closed, "
+            "until the next request; 0 is never. Meanwhile the slot retains WAL.",
+            "ELECTRIC_REPLICATION_IDLE_TIMEOUT",
+        ),
+    ] = 0.0
     host: Annotated[
         str, About(TEXT, "Address to listen on; 127.0.0.1 is the default of `pgtide dev`.")
     ] = "0.0.0.0"
@@ -232,7 +258,12 @@ class Settings:
         ),
     ] = None
     shape_idle_timeout: Annotated[
-        float, About(DURATION, "Time without a reader after which a shape leaves the router.")
+        float,
+        About(
+            DURATION,
+            "Time without a reader after which a shape leaves the router.",
+            "ELECTRIC_SHAPE_SUSPEND_AFTER",
+        ),
     ] = 600.0
     retention_age: Annotated[float, About(DURATION, "How long the log keeps a change.")] = 86400.0
     retention_bytes: Annotated[int, About(BYTES, "Size to which the log may grow.")] = 8 * 2**30
@@ -291,7 +322,7 @@ class Settings:
                 values[setting.name] = setting.parse(source, text)
         for name in ("database_url", "pooled_database_url"):
             if name in values:
-                values[name] = _complete(name, values)
+                values[name] = complete_url(name, values)
         return Settings(**values)
 
     @staticmethod
@@ -339,33 +370,3 @@ class Settings:
 
 
 SETTINGS = rows(Settings)
-
-
-def _complete(name: str, values: Mapping[str, Any]) -> str:
-    """The URL `values[name]` with the CA file and TCP settings as libpq parameters."""
-    url: str = values[name]
-    mode = urls.ssl_mode(url)
-    if mode is not None and mode not in urls.SSL_MODES:
-        raise SettingsError(f"{name}: sslmode={mode} is unknown: use {', '.join(urls.SSL_MODES)}")
-    added: dict[str, str] = {}
-    override: dict[str, str] = {}
-    ca_file: Path | None = values.get("database_ca_file")
-    if ca_file is not None:
-        if not ca_file.is_file():
-            raise SettingsError(f"database_ca_file: {ca_file} is not a file; give the PEM's path")
-        if mode == "disable":
-            raise SettingsError(
-                f"{name}: sslmode=disable excludes database_ca_file; use sslmode=require"
-            )
-        added["sslrootcert"] = str(ca_file.absolute())
-        if mode in (None, "allow", "prefer"):
-            override["sslmode"] = "verify-full"
-    for parameter, field, unit in (
-        ("keepalives_idle", "database_tcp_keepalive_idle", 1),
-        ("keepalives_interval", "database_tcp_keepalive_interval", 1),
-        ("keepalives_count", "database_tcp_keepalive_count", 1),
-        ("tcp_user_timeout", "database_tcp_user_timeout", 1000),
-    ):
-        if field in values:
-            added[parameter] = str(max(1, round(values[field] * unit)))
-    return urls.complete(url, added, override)

@@ -62,6 +62,11 @@ class Slot:
         """Whether the slot can never be read again: drop it, and begin a new log."""
         return self.wal_status == "lost" or self.invalidation_reason is not None
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a process of the server is still making it."""
+        return self.active_pid is not None and not self.confirmed_flush_lsn
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -164,6 +169,21 @@ async def drop_slot(connection: psycopg.AsyncConnection, name: str) -> bool:
     except errors.InsufficientPrivilege as error:
         raise _privilege_error(connection) from error
     return True
+
+
+async def end_creator(connection: psycopg.AsyncConnection, slot: Slot) -> None:
+    """End a process of ours that still makes this slot, for an engine that was killed meanwhile.
+
+    Unfinished, the slot goes with it. Returns when it is gone, or after a few seconds.
+    """
+    await connection.execute(
+        f"""
+        select pg_terminate_backend(pid, 5000) from pg_stat_activity
+        where pid = {slot.active_pid} and usename = current_user and pid <> pg_backend_pid()
+            and application_name like 'pgtide%'
+        """.encode(),
+        prepare=False,
+    )
 
 
 async def identify(connection: psycopg.AsyncConnection) -> Server:

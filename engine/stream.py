@@ -11,6 +11,7 @@ from engine import pgoutput
 from engine.errors import ProtocolError
 from engine.log.doorbell import Doorbell, Pulse
 from engine.log.writer import LogWriter
+from engine.metrics.meter import Meter
 from engine.transactions import Transactions
 from engine.walsender import ReplicationError, Walsender
 
@@ -33,6 +34,7 @@ class Stream:
         doorbell: Doorbell,
         transactions: Transactions,
         silence_seconds: float,
+        meter: Meter,
     ) -> None:
         """A connection on which Postgres is silent for so long, although asked, is given up."""
         assert writer.state is not None
@@ -41,6 +43,8 @@ class Stream:
         self._doorbell = doorbell
         self._transactions = transactions
         self._silence = silence_seconds
+        self._meter = meter
+        self._added = writer.added
         self._received = writer.state.progress
         self._progress = writer.state.progress
         self._acknowledged = 0
@@ -48,12 +52,14 @@ class Stream:
         self._rung = 0.0
         self._pulse_due = False
         self._heard = time.monotonic()
+        self.changed = 0.0
+        """When the last transaction came (`time.monotonic()`)."""
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._poll = select.poll()
         self._poll.register(walsender.fileno(), select.POLLIN)
 
     async def run(self) -> None:
-        """Stream until something fails; raises what did."""
+        """Stream until `stop`, or until something fails; raises what did."""
         loop = asyncio.get_running_loop()
         # libpq forgets the descriptor of a connection that broke; the next one may get the same.
         descriptor = self._walsender.fileno()
@@ -66,6 +72,21 @@ class Stream:
             await self._failed
         finally:
             loop.remove_reader(descriptor)
+
+    def stop(self) -> None:
+        """End `run`, after acknowledging what is durable."""
+
+        def end() -> None:
+            self._acknowledge(force=True)
+            if not self._failed.done():
+                self._failed.set_result(None)
+
+        self._guarded(end)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._transactions.in_flight and not self._transactions.uncommitted
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Run one step of the loop; what it raises ends the stream."""
@@ -119,6 +140,7 @@ class Stream:
             self._in_stream = False
         elif isinstance(message, (pgoutput.Commit, pgoutput.StreamCommit)):
             self._received = max(self._received, message.end_lsn)
+            self._meter.received(message.commit_time_us)
 
     def _take_keepalive(self, data: bytes) -> None:
         keepalive = pgoutput.decode_keepalive(data)
@@ -135,10 +157,13 @@ class Stream:
 
     def _flush(self) -> None:
         if self._transactions.uncommitted:
+            self.changed = time.monotonic()
             self._transactions.flush()
             assert self._writer.state is not None
             self._progress = max(self._progress, self._writer.state.progress)
             self._ring()
+            self._meter.durable(self._writer.added - self._added)
+            self._added = self._writer.added
 
     def _acknowledge(self, *, force: bool = False) -> None:
         """Tell Postgres what is durable: what the log on disk says, and nothing else."""

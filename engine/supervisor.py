@@ -11,13 +11,16 @@ import signal
 import socket
 import threading
 import time
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from engine import lifeline, listener
+from engine.board import NODE_VARIABLE, VARIABLE, Board, Stage
+from engine.handover import Handover, take_over
 from engine.keeper import Keeper, end_together
+from engine.metrics import numbers as metrics
 from engine.program import Program
 from engine.settings import Settings
 
@@ -28,11 +31,17 @@ logger = logging.getLogger(__name__)
 
 # An orderly stop takes at most their sum; a Postgres that is not done by then recovers at its next
 # start.
-NODE_SECONDS = 2.0
+NODE_SECONDS = 4.0
 ENGINE_SECONDS = 1.0
 FLEET_SECONDS = 0.5
 POSTGRES_SECONDS = 1.2
 _PATIENCE = 15.0
+_LONG_PATIENCE = 300.0
+_READY = (Stage.STREAMING, Stage.RESTING)
+_WAITS = (
+    "another pgtide holds the lock of this stream id. This one answers from the log if they share "
+    "a data folder, and takes over when the other stops"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,9 @@ class Supervisor:
         self._settings = settings
         self._modules = modules or Modules()
         self._begin = time.monotonic()
+        self._board = Board()
+        self._numbers = metrics.Numbers()
+        self._shares = False
         self._stop = threading.Event()
         self._database: Keeper | None = None
         self._engine: list[Keeper] = []
@@ -94,16 +106,27 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         settings = self._settings
         line = lifeline.Lifeline()
-        with closing(line), listener.listen(settings.listen_host, settings.port) as door:
+        with closing(line), closing(self._board), self._open_door() as door:
             try:
                 if settings.database_url is None:
                     settings = self._start_database(settings)
                 self._start_children(settings, door, line)
-                self._announce(settings, door)
-                self._stop.wait()
+                with Handover(settings.data_dir, door), self._metrics(settings):
+                    self._announce(settings, door)
+                    self._stop.wait()
             finally:
                 self._end_all()
         return 0
+
+    def _open_door(self) -> socket.socket:
+        """The listening socket: that of a pgtide that runs in this folder, or a new one."""
+        settings = self._settings
+        door = take_over(settings.data_dir, settings.listen_host, settings.port)
+        if door is not None:
+            self._shares = True
+            logger.info("sharing the port of the pgtide that runs in %s", settings.data_dir)
+            return door
+        return listener.listen(settings.listen_host, settings.port)
 
     def _start_database(self, settings: Settings) -> Settings:
         """Settings that point at it, once the schema is there."""
@@ -128,16 +151,42 @@ class Supervisor:
     def _start_children(
         self, settings: Settings, door: socket.socket, line: lifeline.Lifeline
     ) -> None:
-        held = {lifeline.VARIABLE: str(line.reading)}
+        board = self._board.fileno()
+        numbers = self._numbers.fileno()
+        held = {
+            lifeline.VARIABLE: str(line.reading),
+            VARIABLE: str(board),
+            metrics.VARIABLE: str(numbers),
+        }
         environ = settings.to_environ() | held
         serving = environ | {listener.VARIABLE: str(door.fileno())}
         modules = self._modules
-        self._keep(self._engine, Program("engine", modules.engine, environ, [line.reading]))
+        shared = [line.reading, board, numbers]
+        self._keep(self._engine, Program("engine", modules.engine, environ, shared))
         for number in range(1, settings.nodes + 1):
-            descriptors = [line.reading, door.fileno()]
-            self._keep(self._nodes, Program(f"node-{number}", modules.node, serving, descriptors))
+            descriptors = [*shared, door.fileno()]
+            numbered = serving | {NODE_VARIABLE: str(number)}
+            self._keep(self._nodes, Program(f"node-{number}", modules.node, numbered, descriptors))
         if settings.demo:
             self._keep(self._fleet, Program("fleet", modules.fleet, environ, [line.reading]))
+
+    def _metrics(self, settings: Settings) -> AbstractContextManager[object]:
+        """Whatever serves metrics, if they are wanted. Raises MetricsPortError."""
+        if settings.prometheus_port is None:
+            return nullcontext()
+        from engine.metrics.exporter import Exporter
+
+        return Exporter(
+            settings, self._numbers, self._pids, lambda: self._board.stage is Stage.RESTING
+        )
+
+    def _pids(self) -> dict[str, int]:
+        """Process ids of what runs now, by name."""
+        pids = {"supervisor": os.getpid()}
+        for keeper in (*self._engine, *self._nodes, *self._fleet):
+            if isinstance(keeper.service, Program) and keeper.service.pid is not None:
+                pids[keeper.service.name] = keeper.service.pid
+        return pids
 
     def _keep(self, group: list[Keeper], program: Program) -> None:
         keeper = Keeper(program)
@@ -147,13 +196,20 @@ class Supervisor:
     def _announce(self, settings: Settings, door: socket.socket) -> None:
         """Say so when requests are served, and from time to time why they are not yet."""
         remind = time.monotonic() + _PATIENCE
-        while not self._stop.wait(0.03):
+        waits = False
+        while not self._stop.wait(0.2 if waits else 0.03):
+            stage = self._board.stage
             answer = listener.health(door)
-            if '"active"' in answer:
+            # Through a shared door another pgtide may answer.
+            ours = not self._shares or (stage in _READY and self._board.serving)
+            if '"active"' in answer and ours:
                 break
+            if stage is Stage.WAITING and not waits:
+                waits = True
+                print(f"pgtide waits at {listener.url(door)}: {_WAITS}", flush=True)
             if time.monotonic() > remind:
-                logger.warning("not serving yet  health=%s", answer)
-                remind = time.monotonic() + _PATIENCE
+                logger.warning("not serving yet  engine=%s health=%s", stage.name.lower(), answer)
+                remind = time.monotonic() + (_LONG_PATIENCE if waits else _PATIENCE)
         else:
             return
         seconds = time.monotonic() - self._begin

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,10 @@ class Column:
 
     `deterministic`: strings are equal only if their bytes are. `bytewise`: strings also sort by
     their UTF-8 bytes, i.e. by code point. Both are true of types without a collation.
+
+    `enum` is the SQL name, with its schema, of the enum that the column, its elements or its domain
+    are of; `labels` are the enum's labels in their order. None for all other columns. A new label
+    alters no row, so labels take no part in comparison and in `repr`; see `Table.keeps_labels`.
     """
 
     name: str
@@ -38,6 +42,8 @@ class Column:
     virtual: bool = False
     deterministic: bool = True
     bytewise: bool = True
+    enum: str | None = None
+    labels: tuple[str, ...] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,20 @@ class Table:
     name: str
     columns: tuple[Column, ...]
     kind: str = "r"
+
+    @property
+    def labels(self) -> tuple[tuple[str, ...] | None, ...]:
+        """The enum labels of every column."""
+        return tuple(column.labels for column in self.columns)
+
+    def keeps_labels(self, before: Table) -> bool:
+        """Whether enums that this table had before have new labels at most: what was said of its
+        rows in terms of the old ones still holds."""
+        for old, new in zip(before.labels, self.labels, strict=True):
+            remaining = iter(new or ())
+            if not all(label in remaining for label in old or ()):
+                return False
+        return True
 
     @property
     def primary_key(self) -> tuple[Column, ...]:

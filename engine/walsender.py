@@ -16,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import abc
 
 from engine import pgoutput
+from engine.database_url import named
 from engine.errors import DatabaseSetupError, PgtideError
 from engine.redaction import redact
 
@@ -49,18 +50,13 @@ class Walsender:
 
     def __init__(self, connection: abc.PGconn) -> None:
         self._connection = connection
+        self._acknowledged = (0, 0)
 
     @classmethod
     def connect(cls, database_url: str, *, timeout: int = 10) -> Walsender:
         """Connect and fix the text form of values. Blocks up to `timeout` seconds."""
         conninfo = make_conninfo(
-            database_url,
-            replication="database",
-            application_name="pgtide",
-            connect_timeout=timeout,
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
+            named(database_url), replication="database", connect_timeout=timeout
         )
         connection = pq.PGconn.connect(conninfo.encode())
         walsender = cls(connection)
@@ -128,6 +124,7 @@ class Walsender:
 
     def acknowledge(self, written: int, flushed: int, *, reply: bool = False) -> None:
         """Send a standby status update: what was received and what is durable."""
+        self._acknowledged = (written, flushed)
         clock = time.time_ns() // 1000
         update = pgoutput.standby_status_update(written, flushed, flushed, clock, reply)
         try:
@@ -135,6 +132,11 @@ class Walsender:
             self._connection.flush()
         except psycopg.OperationalError as error:
             raise self._error("the replication connection was lost") from error
+
+    def acknowledge_again(self) -> None:
+        """Repeat the last status update, as a sign of life; nothing before the first one."""
+        if any(self._acknowledged):
+            self.acknowledge(*self._acknowledged)
 
     def close(self) -> None:
         self._connection.finish()

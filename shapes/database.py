@@ -1,4 +1,8 @@
-"""A node's connections to Postgres: a few for look-ups, a pool for snapshots."""
+"""A node's connections to Postgres: a few for look-ups, a pool for snapshots.
+
+They may lead through a pooler that gives every transaction another connection of its own: no state
+outlives a transaction, nothing stays prepared, and at the start nothing is set but the name.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +17,18 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import psycopg
+from psycopg.conninfo import make_conninfo
 
+from engine.database_url import APPLICATION_NAME, named, parameters
 from engine.errors import PgtideError
 from shapes.snapshot_sql import DELIMITER, QUOTE
+from shapes.tcp_liveness import kept_alive
 
 log = logging.getLogger("node")
 
 # The text form of values, the same as on the replication connection. Parallel plans are off because
-# a snapshot's first line must come first.
+# a snapshot's first line must come first; commits are waited for because of what `copy` says.
 SNAPSHOT_SETTINGS = {
-    "application_name": "pgtide",
     "bytea_output": "hex",
     "datestyle": "ISO, DMY",
     "timezone": "UTC",
@@ -30,8 +36,14 @@ SNAPSHOT_SETTINGS = {
     "intervalstyle": "iso_8601",
     "standard_conforming_strings": "on",
     "max_parallel_workers_per_gather": "0",
+    "synchronous_commit": "local",
 }
+_BEGIN = "begin; " + "; ".join(
+    f"set local {name} = '{value}'" for name, value in SNAPSHOT_SETTINGS.items()
+)
 _SAY_NOTHING = "select pg_logical_emit_message(true, 'pgtide', '')"
+
+CONNECT_SECONDS = 10
 
 IDLE_SECONDS = 2.0
 """A connection that was not used for so long is tried before it is relied on."""
@@ -60,9 +72,15 @@ class DatabaseUnavailableError(PgtideError):
 class Database:
     """Connections are made when first needed and made again after they broke."""
 
-    def __init__(self, url: str, pool_size: int, silence_seconds: float) -> None:
-        """A look-up that takes longer than `silence_seconds` is given up with its connection."""
-        self._url = url
+    def __init__(
+        self, url: str, pool_size: int, silence_seconds: float, *, pooled: bool = False
+    ) -> None:
+        """A look-up that takes longer than `silence_seconds` is given up with its connection.
+        `pooled`: the URL leads to a pooler."""
+        self._url = named(url)
+        self._pooled = pooled
+        self.resting = False
+        """Set while nobody needs Postgres, which may want to sleep: nothing is asked in passing."""
         self._silence = silence_seconds
         self._size = max(2, pool_size)
         self._pool: asyncpg.Pool | None = None
@@ -71,10 +89,13 @@ class Database:
         self._lock = asyncio.Lock()
 
     async def close(self) -> None:
-        if self._pool is not None:
-            self._pool.terminate()
-        if self._lookups is not None:
-            await self._lookups.close()
+        """End all connections. They are made again when needed."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()
+        lookups, self._lookups = self._lookups, None
+        if lookups is not None:
+            await lookups.close()
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[psycopg.AsyncConnection]:
@@ -123,13 +144,9 @@ class Database:
     async def _connect(self) -> psycopg.AsyncConnection:
         try:
             return await psycopg.AsyncConnection.connect(
-                self._url,
+                make_conninfo(self._url, connect_timeout=CONNECT_SECONDS),
                 autocommit=True,
-                connect_timeout=10,
-                application_name="pgtide",
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=3,
+                prepare_threshold=None,
             )
         except psycopg.OperationalError as error:
             raise DatabaseUnavailableError("Database is unreachable") from error
@@ -150,16 +167,17 @@ class Database:
             pool = await self._snapshot_pool()
             async with pool.acquire() as connection:
                 try:
-                    await connection.copy_from_query(
-                        query,
-                        output=output,
-                        format="csv",
-                        delimiter=DELIMITER,
-                        quote=QUOTE,
-                        encoding="UTF8",
-                    )
-                    if flush():
-                        await connection.execute(_SAY_NOTHING)
+                    async with self._settled(connection):
+                        await connection.copy_from_query(
+                            query,
+                            output=output,
+                            format="csv",
+                            delimiter=DELIMITER,
+                            quote=QUOTE,
+                            encoding="UTF8",
+                        )
+                        if flush():
+                            await connection.execute(_SAY_NOTHING)
                 except asyncio.CancelledError:
                     # The pool would wait for the answer to its own cancellation, which a dead
                     # connection never gives.
@@ -168,17 +186,34 @@ class Database:
         except _LOST as error:
             raise DatabaseUnavailableError("Database is unreachable") from error
 
+    @asynccontextmanager
+    async def _settled(self, connection: Any) -> AsyncGenerator[None]:
+        """With SNAPSHOT_SETTINGS: those of the connection, or of one transaction behind a pooler."""
+        if not self._pooled:
+            yield
+            return
+        await connection.execute(_BEGIN)
+        try:
+            yield
+        except asyncpg.PostgresError:
+            with contextlib.suppress(*_LOST):
+                await connection.execute("rollback")
+            raise
+        await connection.execute("commit")
+
     async def _snapshot_pool(self) -> asyncpg.Pool:
         if self._pool is None:
+            at_start = {} if self._pooled else SNAPSHOT_SETTINGS
             self._pool = asyncpg.create_pool(
                 _asyncpg_url(self._url),
                 min_size=0,
                 max_size=self._size,
                 max_inactive_connection_lifetime=60.0,
                 statement_cache_size=0,
-                server_settings=SNAPSHOT_SETTINGS,
+                server_settings={"application_name": APPLICATION_NAME, **at_start},
                 reset=_keep_as_is,
-                timeout=10,
+                timeout=CONNECT_SECONDS,
+                connection_class=kept_alive(parameters(self._url)),
             )
         await self._pool
         return self._pool

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, cast
 
 from engine.errors import PgtideError
+
+Errors = Mapping[str, "list[str] | str | Errors"]
+"""What is wrong with which parameter; the parameters of a subset have a mapping of their own."""
+
+Invalid = dict[str, "list[str] | str | Errors"]
+"""Errors while they are gathered."""
 
 
 class InvalidRequestError(PgtideError):
@@ -12,10 +19,8 @@ class InvalidRequestError(PgtideError):
 
     code = "invalid_request"
 
-    def __init__(self, errors: dict[str, list[str]]) -> None:
-        super().__init__(
-            "; ".join(f"{field}: {message}" for field in errors for message in errors[field])
-        )
+    def __init__(self, errors: Errors) -> None:
+        super().__init__("; ".join(_lines("", errors)))
         self.errors = errors
 
     @classmethod
@@ -23,9 +28,41 @@ class InvalidRequestError(PgtideError):
         """The error of one parameter."""
         return cls({field: [message]})
 
+    @classmethod
+    def of_subset(cls, field: str, message: str) -> InvalidRequestError:
+        """The error of one parameter of the subset."""
+        return cls({"subset": {field: [message]}})
+
+
+def _lines(path: str, errors: Errors) -> Iterator[str]:
+    for field, found in errors.items():
+        if isinstance(found, Mapping):
+            yield from _lines(f"{path}{field}.", found)
+        else:
+            for message in [found] if isinstance(found, str) else found:
+                yield f"{path}{field}: {message}"
+
+
+def texts_of(values: object) -> tuple[tuple[str, str], ...] | None:
+    """A JSON object's members as texts; None if it is no object, or one of plain values."""
+    if not isinstance(values, dict):
+        return None
+    texts: list[tuple[str, str]] = []
+    for name, value in cast("dict[str, object]", values).items():
+        if isinstance(value, bool):
+            texts.append((name, "true" if value else "false"))
+        elif isinstance(value, str | int | float):
+            texts.append((name, str(value)))
+        else:
+            return None
+    return tuple(sorted(texts))
+
 
 class Definition(NamedTuple):
-    """The parameters that make up a shape, as they came. `params` are ordered by number."""
+    """The parameters that make up a shape, as they came. `params` are (number, value) as texts.
+
+    `queryable_columns` bounds `columns` and stands in for it where it is missing.
+    """
 
     table: str
     where: str | None = None
@@ -33,3 +70,17 @@ class Definition(NamedTuple):
     columns: str | None = None
     full_replica: bool = False
     changes_only: bool = False
+    queryable_columns: str | None = None
+
+
+class Subset(NamedTuple):
+    """A one-off query over a shape's rows, as it came.
+
+    `params` belong to its own `where`: a JSON object, or (number, value) as texts.
+    """
+
+    where: str | None = None
+    params: str | tuple[tuple[str, str], ...] = ()
+    order_by: str | None = None
+    limit: int | None = None
+    offset: int | None = None

@@ -2,61 +2,68 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import logging
-import time
 from collections.abc import Callable
+from typing import TypeVar
 
-import psycopg
-
-from engine.catalog import load_table
-from engine.errors import PgtideError
 from engine.log.layout import RelationVersion
-from engine.publication import ensure_table_published, read_publication
-from engine.table import Column, Table
+from engine.publication_errors import GeneratedColumnsNotPublishedError
+from engine.table import Table
+from engine.table_state import EVERYTHING
+from shapes.casing import load_letters
 from shapes.database import Database
 from shapes.definition import Definition, InvalidRequestError
-from shapes.identifiers import parse_columns, parse_table
-from shapes.shape import Projection, Shape, make_shape
-from shapes.snapshot_store import SnapshotStore
-from shapes.where import Condition, WhereError, parse_where
-
-log = logging.getLogger("node")
+from shapes.identifiers import parse_table
+from shapes.publishing import Publishing
+from shapes.selection import column_names, queryable, selected
+from shapes.shape import Handle, Projection, Shape, make_shape
+from shapes.table_ledger import TableLedger
+from shapes.tables import Listener, Tables
+from shapes.where import (
+    Condition,
+    Letters,
+    MissingLettersError,
+    MissingZoneError,
+    WhereError,
+    learn_zone,
+    parse_where,
+)
+from shapes.zones import load_zone
 
 MAX_REMEMBERED = 200_000
-RECONCILE_SECONDS = 60.0
-PUBLISHED_SECONDS = 60.0
+
+K = TypeVar("K")
 
 
 class Definitions:
-    """Resolves definitions, and remembers tables and shapes while they stay as they are.
-
-    `on_altered` is called with a table's oid when the catalog shows that it changed.
-    """
+    """Resolves definitions, and remembers shapes while their tables stay as they are."""
 
     def __init__(
         self,
         database: Database,
-        store: SnapshotStore,
+        ledger: TableLedger,
         publication: str,
         *,
         manual: bool,
-        on_altered: Callable[[int], None],
+        on_ended: Callable[[int, frozenset[str]], None],
+        interval: float,
+        epoch: Callable[[], int],
     ) -> None:
+        """`on_ended` is told which columns (the column "" stands for all) of a table, by oid, are no
+        longer what their readers have. `interval` is the time between looks at the catalog in
+        seconds; `epoch` tells the log's."""
+        listener = Listener(self.forget, on_ended, self.mend)
+        self._tables = Tables(
+            database, ledger, publication, listener, interval=interval, epoch=epoch
+        )
+        self._publishing = Publishing(database, self._tables, publication, manual=manual)
         self._database = database
-        self._store = store
         self._publication = publication
-        self._manual = manual
-        self._on_altered = on_altered
+        self._letters: dict[str, Letters | str] = {}
         self._shapes: dict[Definition, Shape] = {}
-        self._tables: dict[tuple[str, str], Table] = {}
-        self._fingerprints: dict[tuple[str, str], bytes] = {}
-        self._projections: dict[tuple[int, tuple[str, ...] | None], Projection] = {}
-        self._published: dict[int, float] = {}
-        self._publishing: dict[int, asyncio.Lock] = {}
-        self._mending: dict[int, asyncio.Task[None]] = {}
-        self._generated_sent = False
+        self._frozen: dict[tuple[Definition, int], Shape] = {}
+        self._projections: dict[tuple[int, tuple[str, ...] | int | None], Projection] = {}
+
+    # -- shapes ------------------------------------------------------------------------------------
 
     async def resolve(self, definition: Definition) -> Shape:
         """The shape that a request means.
@@ -64,212 +71,188 @@ class Definitions:
         Raises InvalidRequestError, and DatabaseUnavailableError if the catalog cannot be asked.
         """
         shape = self._shapes.get(definition)
-        if shape is not None and not self._agreed((shape.table.schema, shape.table.name)):
-            self.forget(shape.table.oid)
-            shape = None
-        if shape is None:
-            shape = await self._resolve(definition)
-            if len(self._shapes) >= MAX_REMEMBERED:
-                self._shapes.pop(next(iter(self._shapes)))
-            self._shapes[definition] = shape
+        if shape is None or not self._tables.agreed((shape.table.schema, shape.table.name)):
+            shape = await self._resolve_anew(definition)
+            _remember(self._shapes, definition, shape)
         return shape
 
-    async def publish(self, table: Table) -> None:
-        """Make sure that changes of the table reach the log, whole. Raises DatabaseSetupError."""
-        async with self._publishing.setdefault(table.oid, asyncio.Lock()):
-            published = self._published.get(table.oid)
-            if published is not None and time.monotonic() - published < PUBLISHED_SECONDS:
-                return
-            async with self._database.session() as connection:
-                await ensure_table_published(
-                    connection, self._publication, table, manual=self._manual
-                )
-            self._published[table.oid] = time.monotonic()
+    def held(self, definition: Definition, shape: Shape, handle: str | None) -> Shape:
+        """The shape whose handle this is: `shape`, which the definition means now, or that shape as it
+        was before columns were added to its table. `shape` again if it is of neither.
 
-    def mend(self, table: Table) -> None:
-        """A partition has come that does not send its old rows: publish the table again, soon."""
-        self._published.pop(table.oid, None)
-        if table.oid not in self._mending:
-            log.warning(
-                "%s.%s has a partition without replica identity FULL: mending it",
-                *(table.schema, table.name),
+        The columns that a handle shows never change. Those of a whole row are the first ones of its
+        table as it is now, unless the shape has ended: added columns come last. So the handle's hash
+        tells which ones they are, at any node and after any restart.
+        """
+        if handle is None or handle.startswith(f"{shape.hash}-"):
+            return shape
+        parsed = Handle.parse(handle)
+        if parsed is None or shape.projection.explicit:
+            return shape
+        frozen = self._frozen.get((definition, parsed.hash))
+        if frozen is None or frozen.table is not shape.table:
+            frozen = self._freeze(shape, parsed.hash)
+            if frozen is None:
+                return shape
+            _remember(self._frozen, (definition, parsed.hash), frozen)
+        return frozen
+
+    def ended(self, shape: Shape) -> int:
+        """The generation up to which handles of a shape are no longer good, by what the catalog said.
+
+        Ask this only of a shape that has just been resolved.
+        """
+        ends = self._tables.ends((shape.table.schema, shape.table.name))
+        return max(ends.get(column, 0) for column in (EVERYTHING, *shape.reads)) if ends else 0
+
+    def _freeze(self, shape: Shape, wanted: int) -> Shape | None:
+        table, columns = shape.table, shape.projection.columns
+        needed = {column.name for column in table.primary_key}
+        if shape.condition is not None:
+            needed |= shape.condition.columns
+        for count in range(len(columns) - 1, 0, -1):
+            if columns[count].name in needed:
+                return None
+            projection = self._projections.get((table.oid, count))
+            if projection is None or projection.table is not table:
+                projection = Projection(table, columns[:count], explicit=False)
+                self._projections[table.oid, count] = projection
+            frozen = make_shape(
+                projection,
+                shape.condition,
+                full_replica=shape.full_replica,
+                changes_only=shape.changes_only,
             )
-            task = asyncio.create_task(self._mend(table))
-            self._mending[table.oid] = task
-            task.add_done_callback(lambda _: self._mending.pop(table.oid, None))
+            if frozen.hash == wanted:
+                return frozen
+        return None
 
-    async def _mend(self, table: Table) -> None:
+    async def _resolve_anew(self, definition: Definition) -> Shape:
+        """What is wrong with a request may be right since a moment ago: a new column, a new label."""
         try:
-            await self.publish(table)
-        except (PgtideError, psycopg.Error) as error:
-            log.error("cannot publish %s.%s anew: %s", table.schema, table.name, error)
-
-    def forget_published(self) -> None:
-        """Look again whether tables are published."""
-        self._published.clear()
-
-    def compare(self, version: RelationVersion) -> None:
-        """The log shows a relation: forget the table that is remembered if it looks otherwise."""
-        for (schema, name), table in list(self._tables.items()):
-            same_name = (schema, name) == (version.schema, version.name)
-            if (table.oid == version.oid) != same_name or (same_name and _differs(table, version)):
-                self.forget(table.oid)
-
-    def forget(self, oid: int) -> None:
-        """The table is not what it was: look it up again."""
-        self._published.pop(oid, None)
-        self._tables = {key: table for key, table in self._tables.items() if table.oid != oid}
-        self._projections = {key: one for key, one in self._projections.items() if key[0] != oid}
-        self._shapes = {key: shape for key, shape in self._shapes.items() if shape.table.oid != oid}
-
-    async def run(self) -> None:
-        """Compare what is remembered with the catalog now and then, until cancelled."""
-        while True:
-            await asyncio.sleep(RECONCILE_SECONDS)
-            for (schema, name), table in list(self._tables.items()):
-                try:
-                    async with self._database.lookups() as connection:
-                        current = await load_table(connection, schema, name)
-                except (PgtideError, psycopg.Error) as error:
-                    log.warning("cannot compare tables with the catalog: %s", error)
-                    break
-                if current != table:
-                    log.info("table %s.%s has been altered", schema, name)
-                    self._on_altered(table.oid)
+            return await self._resolve(definition)
+        except InvalidRequestError:
+            name = _name(definition)
+            if not self._tables.agreed(name):
+                raise
+            await self._tables.look_at(name)
+            if self._tables.agreed(name):
+                raise
+        return await self._resolve(definition)
 
     async def _resolve(self, definition: Definition) -> Shape:
-        table = await self._table(definition.table)
-        projection = self._projection(table, definition.columns)
-        condition = _condition(definition, table)
+        name = _name(definition)
+        table = await self._tables.get(name)
+        if table is None:
+            raise InvalidRequestError.of(
+                "table",
+                f'Table "{name[0]}"."{name[1]}" does not exist. If the table name contains '
+                "capitals or special characters you must quote it.",
+            )
         return make_shape(
-            projection,
-            condition,
+            self._projection(table, definition),
+            await self._condition(definition, table),
             full_replica=definition.full_replica,
             changes_only=definition.changes_only,
         )
 
-    async def _table(self, text: str) -> Table:
-        try:
-            name = parse_table(text)
-        except ValueError as error:
-            raise InvalidRequestError.of("table", str(error)) from error
-        table = self._tables.get(name)
-        if table is not None and not self._agreed(name):
-            self.forget(table.oid)
-            table = None
-        if table is None:
-            async with self._database.lookups() as connection:
-                table = await load_table(connection, *name)
-                if table is not None and any(column.generated for column in table.columns):
-                    publication = await read_publication(connection, self._publication)
-                    self._generated_sent = bool(publication and publication.generated_columns)
-            self._see(name, table)
-            if table is None:
-                schema, relation = name
-                raise InvalidRequestError.of(
-                    "table",
-                    f'Table "{schema}"."{relation}" does not exist. If the table name contains '
-                    "capitals or special characters you must quote it.",
-                )
-            self._tables[name] = table
-        return table
+    async def _condition(self, definition: Definition, table: Table) -> Condition | None:
+        if definition.where is None:
+            return None
+        params = numbered(definition.params)
+        while True:
+            try:
+                condition = parse_where(definition.where, params, table, self._letters)
+                self._check_sent(table, condition)
+                return condition
+            except MissingLettersError as error:
+                async with self._database.session() as connection:
+                    found = await load_letters(connection, error.collation)
+                self._letters[error.collation] = found
+            except MissingZoneError as error:
+                async with self._database.session() as connection:
+                    learn_zone(error.zone, await load_zone(connection, error.zone))
+            except WhereError as error:
+                raise InvalidRequestError.of("where", str(error)) from error
 
-    def _see(self, name: tuple[str, str], table: Table | None) -> None:
-        """Tell the other nodes what the catalog says: one that remembers otherwise looks again."""
-        fingerprint = hashlib.blake2b(repr(table).encode(), digest_size=16).digest()
-        self._fingerprints[name] = fingerprint
-        if self._store.table_seen(name) != fingerprint:
-            self._store.see_table(name, fingerprint)
+    def _check_sent(self, table: Table, condition: Condition) -> None:
+        """Refuse to filter by what changes come without."""
+        generated = {column.name for column in table.columns if column.generated}
+        unsent = sorted(generated & condition.columns)
+        if unsent and not self._tables.generated_sent((table.schema, table.name)):
+            raise InvalidRequestError.of(
+                "where",
+                f"The following columns are generated and not replicated, so that no filter can use "
+                f"them: {', '.join(unsent)}",
+            )
 
-    def _agreed(self, name: tuple[str, str]) -> bool:
-        """Whether no other node has seen this table otherwise.
-
-        Nodes learn of an alteration at different times, but a client must not be sent to and fro.
-        """
-        return self._store.table_seen(name) == self._fingerprints.get(name)
-
-    def _projection(self, table: Table, text: str | None) -> Projection:
-        names = None if text is None else tuple(_column_names(text))
-        key = (table.oid, names if names is None else tuple(sorted(names)))
+    def _projection(self, table: Table, definition: Definition) -> Projection:
+        text, bound = definition.columns, definition.queryable_columns
+        names = None if text is None else column_names("columns", text)
+        sent = self._tables.generated_sent((table.schema, table.name))
+        # From Postgres 18 on they can be sent, and it is for the publication to do so.
+        can_be_sent = self._tables.server_version >= 180000
+        columns = selected(table, names, queryable(table, bound), generated=sent or can_be_sent)
+        if not sent and any(column.generated for column in columns):
+            raise GeneratedColumnsNotPublishedError(self._publication)
+        explicit = text is not None or bound is not None
+        key = (table.oid, tuple(column.name for column in columns) if explicit else None)
         projection = self._projections.get(key)
         if projection is None or projection.table is not table:
-            columns = _selected(table, names, generated=self._generated_sent)
-            projection = self._projections[key] = Projection(table, columns, names is not None)
+            projection = self._projections[key] = Projection(table, columns, explicit)
         return projection
 
+    # -- tables ------------------------------------------------------------------------------------
 
-def _differs(table: Table, version: RelationVersion) -> bool:
-    known = {column.name: (column.type_oid, column.modifier) for column in table.columns}
-    shown = {column.name: (column.type_oid, column.modifier) for column in version.columns}
-    generated = {column.name for column in table.columns if column.generated}
-    return not shown.items() <= known.items() or not known.keys() - generated <= shown.keys()
+    async def publish(self, table: Table) -> None:
+        """Make sure that changes of the table reach the log, whole. Raises DatabaseSetupError."""
+        await self._publishing.publish(table)
+
+    def mend(self, table: Table) -> None:
+        """Changes of the table, or of a partition, come without their old rows: see to it, soon."""
+        self._publishing.mend(table)
+
+    def forget_published(self) -> None:
+        """Look again whether tables are published."""
+        self._publishing.forget()
+
+    def compare(self, version: RelationVersion) -> None:
+        """The log shows a relation: forget the table that is remembered if it looks otherwise."""
+        self._tables.compare(version)
+
+    def forget(self, oid: int) -> None:
+        """The table is not what it was: look it up again."""
+        self._tables.forget(oid)
+        self._projections = {key: one for key, one in self._projections.items() if key[0] != oid}
+        self._shapes = {key: shape for key, shape in self._shapes.items() if shape.table.oid != oid}
+        self._frozen = {key: shape for key, shape in self._frozen.items() if shape.table.oid != oid}
+
+    async def run(self) -> None:
+        """Compare what is remembered with the catalog, until cancelled."""
+        await self._tables.run()
 
 
-def _condition(definition: Definition, table: Table) -> Condition | None:
-    if definition.where is None:
-        return None
-    params = _numbered(definition.params)
+def _name(definition: Definition) -> tuple[str, str]:
     try:
-        return parse_where(definition.where, params, table)
-    except WhereError as error:
-        raise InvalidRequestError.of("where", str(error)) from error
-
-
-def _numbered(params: tuple[tuple[str, str], ...]) -> dict[int, str]:
-    if not all(key.isascii() and key.isdigit() and len(key) < 10 for key, _ in params):
-        raise InvalidRequestError.of("params", "Parameters can only use numbers as keys")
-    numbered = {int(key): value for key, value in params}
-    if sorted(numbered) != list(range(1, len(numbered) + 1)):
-        raise InvalidRequestError.of(
-            "params", "Parameters must be numbered sequentially, starting from 1"
-        )
-    return numbered
-
-
-def _column_names(text: str) -> list[str]:
-    try:
-        return parse_columns(text)
+        return parse_table(definition.table)
     except ValueError as error:
-        raise InvalidRequestError.of("columns", str(error)) from error
+        raise InvalidRequestError.of("table", str(error)) from error
 
 
-def _selected(
-    table: Table, names: tuple[str, ...] | None, *, generated: bool
-) -> tuple[Column, ...]:
-    """The columns to deliver. `generated`: the publication sends stored generated ones."""
-    unsent = {
-        column.name
-        for column in table.columns
-        if column.generated and (column.virtual or not generated)
-    }
-    if names is None:
-        hidden = [column.name for column in table.columns if column.name in unsent]
-        if hidden:
-            raise InvalidRequestError.of(
-                "columns",
-                f"The following columns are generated and cannot be included in the shape: "
-                f"{', '.join(hidden)}. You can exclude them from the shape by explicitly listing "
-                "which columns to fetch in the 'columns' query param",
-            )
-        return table.columns
-    known = {column.name: column for column in table.columns}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise InvalidRequestError.of(
-            "columns", f"The following columns are not found on the table: {', '.join(unknown)}"
-        )
-    refused = [name for name in names if name in unsent]
-    if refused:
-        raise InvalidRequestError.of(
-            "columns",
-            "The following columns are generated and cannot be included in the shape: "
-            f"{', '.join(refused)}",
-        )
-    keys = table.primary_key or table.columns
-    missing = [column.name for column in keys if column.name not in names]
-    if missing:
-        raise InvalidRequestError.of(
-            "columns",
-            f"The list of columns must include all primary key columns, missing: {', '.join(missing)}",
-        )
-    return tuple(column for column in table.columns if column.name in names)
+def _remember(shapes: dict[K, Shape], key: K, shape: Shape) -> None:
+    if len(shapes) >= MAX_REMEMBERED:
+        shapes.pop(next(iter(shapes)))
+    shapes[key] = shape
+
+
+def numbered(
+    params: tuple[tuple[str, str], ...],
+    refuse: Callable[[str, str], InvalidRequestError] = InvalidRequestError.of,
+) -> dict[int, str]:
+    """The values of `$1`, `$2`, … by number; `refuse` makes the error for what is none."""
+    if not all(key.isascii() and key.isdigit() and len(key) < 10 for key, _ in params):
+        raise refuse("params", "Parameters can only use numbers as keys")
+    values = {int(key): value for key, value in params}
+    if sorted(values) != list(range(1, len(values) + 1)):
+        raise refuse("params", "Parameters must be numbered sequentially, starting from 1")
+    return values

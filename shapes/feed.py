@@ -74,6 +74,11 @@ class Batch:
         self._body: bytes | None = None
         self._events: bytes | None = None
 
+    def encode(self) -> None:
+        """Encode now, while what other feeds have in common with it is at hand."""
+        if self._messages is None:
+            self._messages = self._encode(self.shape, self.entries)
+
     @property
     def messages(self) -> list[bytes]:
         if self._messages is None:
@@ -177,6 +182,8 @@ class Feed:
         self._pending = []
         self._published = self.last or self._published
         if self._readers is not None:
+            if batch is not None:
+                batch.encode()
             staying = {reader: None for reader in self._readers if reader.deliver(batch)}
             self._readers = staying or None
 

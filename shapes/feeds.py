@@ -60,6 +60,9 @@ class Feeds:
     def get(self, shape: Shape) -> Feed | None:
         return self._feeds.get(shape.hash)
 
+    def find(self, shape_hash: int) -> Feed | None:
+        return self._feeds.get(shape_hash)
+
     async def open(self, shape: Shape, after: Offset) -> Feed:
         """The feed of a shape, brought to the node's tail if it is not there yet.
 
@@ -170,6 +173,22 @@ class Feeds:
             del self._feeds[feed.shape.hash]
             self._tail.routing.remove(feed)
         return len(idle)
+
+    def forget_surplus(self, most: int, seconds: float) -> int:
+        """Take out the least recently used feeds beyond `most`; never one used within `seconds`,
+        which somebody may be about to read or to wait at. How many went."""
+        surplus = len(self._feeds) - most
+        if surplus <= 0:
+            return 0
+        before = time.monotonic() - seconds
+        unused = sorted(
+            (feed for feed in self._feeds.values() if feed.last_used < before),
+            key=lambda feed: feed.last_used,
+        )
+        for feed in unused[:surplus]:
+            del self._feeds[feed.shape.hash]
+            self._tail.routing.remove(feed)
+        return min(surplus, len(unused))
 
     def _opened(self, shape: Shape, opening: asyncio.Future[Feed]) -> None:
         if self._opening.get(shape.hash) is opening:

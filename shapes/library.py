@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 from engine.errors import PgtideError
 from engine.log.layout import MAX_INDEX
-from engine.lsn import Offset
+from engine.lsn import MAX_LSN, Offset
+from engine.table_state import EVERYTHING
 from shapes.activation import OutOfLogError
 from shapes.definition import Definition
 from shapes.definitions import Definitions
 from shapes.feed import Feed, RotatedError
 from shapes.feeds import Feeds, Reading
-from shapes.shape import Handle, Shape, new_generation
+from shapes.shape import Handle, Shape
 from shapes.snapshot import SnapshotError, Snapshots
 from shapes.snapshot_store import SnapshotRecord, SnapshotStore
 from shapes.tail import Tail
@@ -82,6 +83,7 @@ class Library:
         definitions: Definitions,
         *,
         retention_bytes: int,
+        retention_age: float,
         long_poll_timeout: float,
     ) -> None:
         self._tail = tail
@@ -90,15 +92,23 @@ class Library:
         self._snapshots = snapshots
         self._definitions = definitions
         self._retention_bytes = retention_bytes
+        self._retention_age = retention_age
         self._ahead_seconds = long_poll_timeout * OUT_OF_BOUNDS_SHARE
+        self._deleted = max(store.deletions(0), default=0)
 
     # -- handles -----------------------------------------------------------------------------------
 
-    async def current(self, shape: Shape) -> Handle:
-        """The handle that new readers of a shape get; its snapshot is being taken or is done."""
-        record, claimed = self._store.claim(
-            shape.hash, self._tail.epoch, lambda record: self._worthwhile(shape, record)
-        )
+    async def current(self, shape: Shape, besides: str | None = None) -> Handle:
+        """The handle that new readers of a shape get; its snapshot is being taken or is done.
+
+        It is another one than `besides`.
+        """
+
+        def worthwhile(record: SnapshotRecord) -> bool:
+            other = str(Handle(shape.hash, record.generation)) != besides
+            return other and self._worthwhile(shape, record)
+
+        record, claimed = self._store.claim(shape.hash, self._oldest(shape), worthwhile)
         if claimed:
             self._snapshots.start(shape, record, lambda: self._definitions.publish(shape.table))
         return Handle(shape.hash, record.generation)
@@ -106,20 +116,38 @@ class Library:
     async def known(self, shape: Shape) -> Handle:
         """A handle for a reader who wants no history; takes no snapshot."""
         await self._definitions.publish(shape.table)
-        return Handle(shape.hash, new_generation(self._tail.epoch))
+        return self._store.name(shape.hash, self._oldest(shape))
 
     def good(self, handle: Handle, shape: Shape) -> bool:
         """Whether a handle can be served: of this shape, of this epoch of the log, not ended since."""
         return (
             handle.hash == shape.hash
+            and handle.generation > self._oldest(shape)
+            and not self._store.retired(handle)
+        )
+
+    def _oldest(self, shape: Shape) -> int:
+        """The generation after which handles may be good: made in this epoch of the log, and since the
+        table is what it is."""
+        return max(self._tail.epoch, self._definitions.ended(shape))
+
+    def knows(self, text: str | None) -> bool:
+        """Whether a handle is one that a client may have got and that is still good."""
+        handle = None if text is None else Handle.parse(text)
+        return (
+            handle is not None
             and handle.generation > self._tail.epoch
             and not self._store.retired(handle)
         )
 
-    async def redirect(self, definition: Definition) -> Handle | None:
-        """Where a client goes whose shape has ended; None if that cannot be told now."""
+    async def redirect(self, definition: Definition, besides: str | None) -> Handle | None:
+        """Where a client goes for whom its handle, `besides`, has ended; None if that cannot be told.
+
+        Never the same handle: the client takes that for a stale answer and asks again and again.
+        """
         try:
-            return await self.current(await self._definitions.resolve(definition))
+            shape = await self._definitions.resolve(definition)
+            return await self.current(shape, besides)
         except PgtideError:
             return None
 
@@ -173,6 +201,9 @@ class Library:
         Raises MustRefetchError, OutOfBoundsError and SnapshotError.
         """
         position = Offset(offset.lsn, min(offset.index, MAX_INDEX - 1))
+        if offset.index == INFINITE:
+            # Past all of that transaction: records are 8-byte aligned, so none begins there.
+            position = Offset(min(offset.lsn + 1, MAX_LSN), 0)
         stitch: list[bytes] = []
         if offset.in_snapshot:
             record = await self._record(handle, lambda record: record.state == "done")
@@ -217,7 +248,8 @@ class Library:
         """
         end = self._tail.processed.lsn
         window = end - self._tail.horizon.lsn
-        if position.lsn >= end - window // 4:
+        young = time.time() - self._tail.epoch / 1e6 < self._retention_age / 4
+        if (young and window < self._retention_bytes // 4) or position.lsn >= end - window // 4:
             return position
         stride = 1 << max(window.bit_length() - 4, 3)
         return max(position, Offset(end // stride * stride, 0))
@@ -231,28 +263,55 @@ class Library:
         self._definitions.forget(feed.shape.table.oid)
         self._feeds.drop(feed, lsn)
 
-    def end_table(self, oid: int) -> None:
-        """The catalog shows that a table was altered without a change of its rows."""
-        self._definitions.forget(oid)
-        for subscriber in self._tail.routing.subscribers():
-            if isinstance(subscriber, Feed) and subscriber.shape.table.oid == oid:
-                self.end(subscriber, self._tail.processed.lsn)
+    def end_columns(self, oid: int, columns: frozenset[str]) -> None:
+        """The catalog shows that what readers have of these columns is no longer good.
 
-    async def delete(self, shape: Shape) -> bool:
-        """Drop a shape on request; False if nobody has ever read it."""
-        feed = self._feeds.get(shape)
-        self._store.retire(shape.hash)
-        if feed is not None:
-            self._feeds.drop(feed)
-        return feed is not None
+        Which handles that concerns is for `Definitions.ended`: a new one may be of the same shape.
+        """
+        for one in self._tail.routing.subscribers():
+            if isinstance(one, Feed) and _reads(one.shape, oid, columns):
+                log.info("shape %s of %s.%s begins anew", one.shape.hash, *_name(one.shape))
+                self._feeds.drop(one)
+
+    def end_table(self, oid: int) -> None:
+        """A query shows that a table is not what a shape took it for."""
+        self._definitions.forget(oid)
+
+    def exists(self, shape: Shape) -> bool:
+        """Whether anybody has a handle of the shape that is good."""
+        return self._store.named(shape.hash)
+
+    def delete(self, shape_hash: int, handle: Handle | None = None) -> bool:
+        """Drop a shape on request; False if there is none that anybody could read, with `handle`."""
+        if not self._store.named(shape_hash):
+            return False
+        if handle is not None and self._store.retired(handle):
+            return False
+        self._store.delete(shape_hash)
+        self.follow_deletions()
+        return True
+
+    def follow_deletions(self) -> None:
+        """Drop the shapes whose deletion was asked for, here or at another node."""
+        for number, shape_hash in self._store.deletions(self._deleted).items():
+            self._deleted = number
+            feed = self._feeds.find(shape_hash)
+            if feed is not None:
+                self._feeds.drop(feed)
 
     def forget_idle(self, seconds: float) -> None:
         """Forget the feeds that nobody has used for so long."""
         self._feeds.forget_idle(seconds)
 
-    async def sweep(self) -> None:
-        """Remove snapshots that are of no use any more."""
-        await asyncio.to_thread(self._store.sweep, time.time() - SNAPSHOT_IDLE_SECONDS)
+    def forget_surplus(self, most: int, seconds: float) -> None:
+        """Forget feeds beyond so many; a client that returns to one goes on from its offset."""
+        gone = self._feeds.forget_surplus(most, seconds)
+        if gone:
+            log.info("forgot %d shapes beyond max_shapes=%d", gone, most)
+
+    async def sweep(self, most: int | None = None) -> None:
+        """Remove snapshots that are of no use any more, and the oldest beyond `most`."""
+        await asyncio.to_thread(self._store.sweep, time.time() - SNAPSHOT_IDLE_SECONDS, most)
 
     def _worthwhile(self, shape: Shape, record: SnapshotRecord) -> bool:
         """Whether a new reader is better served with this snapshot than with a new one."""
@@ -272,6 +331,10 @@ def _require_good(record: SnapshotRecord) -> None:
     """A reader has begun with this snapshot: if it failed since, there is nothing to wait for."""
     if record.state == "failed":
         raise MustRefetchError(None)
+
+
+def _reads(shape: Shape, oid: int, columns: frozenset[str]) -> bool:
+    return shape.table.oid == oid and (EVERYTHING in columns or not columns.isdisjoint(shape.reads))
 
 
 def _name(shape: Shape) -> tuple[str, str]:

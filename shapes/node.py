@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import time
+from typing import NamedTuple
 
-import uvicorn
 from starlette.routing import BaseRoute
 
 from engine import listener
+from engine.board import NODE_VARIABLE, Board, Stage
 from engine.errors import SettingsError
 from engine.lifeline import hold_lifeline
 from engine.log.layout import RelationVersion
 from engine.log.reader import LogMissingError, LogReader
 from engine.logs import configure
 from engine.memory import collect_rarely
+from engine.metrics.numbers import Numbers
 from engine.settings import Settings
 from engine.table import Table
 from shapes.activation import Activation
@@ -25,31 +28,57 @@ from shapes.database import Database
 from shapes.definitions import Definitions
 from shapes.feed import Feed
 from shapes.feeds import Feeds
+from shapes.http.admission import Admission, Pool
 from shapes.http.application import Application
+from shapes.http.crowd import Crowd
 from shapes.http.front import Front
+from shapes.http.limits import Limits
+from shapes.http.polling import Polls
+from shapes.http.server import Server
 from shapes.http.shape_endpoint import ShapeEndpoint
+from shapes.http.sse import Streams
 from shapes.library import Library
+from shapes.metrics import NodeMeter
 from shapes.snapshot import Snapshots
 from shapes.snapshot_store import SnapshotStore
+from shapes.subset import Subsets
+from shapes.table_ledger import TableLedger
 from shapes.tail import Tail
 
 log = logging.getLogger("node")
 
 SWEEP_SECONDS = 15.0
+REST_SECONDS = 0.5
 SNAPSHOT_SWEEP_SECONDS = 300.0
+STOP_SECONDS = 2.5
+"""How long answers may go on when the node is told to stop; its supervisor waits a little longer."""
+DELETION_SECONDS = 0.1
+MEASURE_SECONDS = 1.0
+
+
+class Shared(NamedTuple):
+    """What a node's server and its application both use."""
+
+    meter: NodeMeter
+    admission: Admission
+    crowd: Crowd
 
 
 class Node:
     """Everything that a node consists of, put together."""
 
-    def __init__(self, settings: Settings, log_reader: LogReader) -> None:
+    def __init__(
+        self, settings: Settings, log_reader: LogReader, board: Board, shared: Shared
+    ) -> None:
         if settings.database_url is None:
             raise SettingsError("no database to follow: set DATABASE_URL or --database-url")
         self._settings = settings
+        self._board = board
         self._database = Database(
             settings.query_url or settings.database_url,
             settings.db_pool_size // settings.nodes,
             settings.database_silence,
+            pooled=settings.pooled_database_url is not None,
         )
         self._store = SnapshotStore(settings.snapshot_dir)
         self.tail = Tail(
@@ -59,18 +88,22 @@ class Node:
             on_incomplete=self._mend,
             on_version=self._compare,
             on_start_over=self._start_over,
+            board=board,
         )
         self._activation = Activation(self.tail)
         self._feeds = Feeds(self.tail, self._activation)
         self._snapshots = Snapshots(
             self._store, self._database, self.tail, settings, self._end_table
         )
+        self._ledger = TableLedger(settings.data_dir / "tables")
         self._definitions = Definitions(
             self._database,
-            self._store,
+            self._ledger,
             settings.publication,
             manual=settings.manual_table_publishing,
-            on_altered=self._end_table,
+            on_ended=self._end_columns,
+            interval=settings.catalog_interval,
+            epoch=lambda: self.tail.epoch,
         )
         self.library = Library(
             self.tail,
@@ -79,10 +112,21 @@ class Node:
             self._snapshots,
             self._definitions,
             retention_bytes=settings.retention_bytes,
+            retention_age=settings.retention_age,
             long_poll_timeout=settings.long_poll_timeout,
         )
-        endpoint = ShapeEndpoint(settings, self.tail, self.library, self._definitions)
-        self.application = Application(endpoint, self.tail, _demo_routes(settings))
+        subsets = Subsets(
+            self._database, settings.snapshot_dir, settings.database_silence, self._end_table
+        )
+        self._polls = Polls(settings.long_poll_timeout)
+        self._streams = Streams(settings, self.tail, self.library)
+        self._meter, self._crowd = shared.meter, shared.crowd
+        self._snapshots.on_taken = shared.meter.snapshot_taken
+        endpoint = ShapeEndpoint(
+            *(settings, self.tail, self.library, self._definitions, subsets),
+            *(self._polls, self._streams, shared.admission),
+        )
+        self.application = Application(endpoint, self.tail, board, _demo_routes(settings))
 
     async def run(self) -> None:
         """Everything that goes on beside requests, until cancelled."""
@@ -92,10 +136,20 @@ class Node:
                 tasks.create_task(self._activation.run())
                 tasks.create_task(self._definitions.run())
                 tasks.create_task(self._sweep())
+                tasks.create_task(self._rest())
+                tasks.create_task(self._measure())
+                if self._settings.enable_delete:
+                    tasks.create_task(self._follow_deletions())
         finally:
             await self._snapshots.close()
             await self._database.close()
             self._store.close()
+            self._ledger.close()
+
+    def stop(self) -> None:
+        """Answer those who wait, so that nobody is cut off when this node ends."""
+        self._polls.stop()
+        self._streams.stop()
 
     def _start_over(self) -> None:
         self._feeds.forget_all()
@@ -108,11 +162,43 @@ class Node:
     def _end_table(self, oid: int) -> None:
         self.library.end_table(oid)
 
+    def _end_columns(self, oid: int, columns: frozenset[str]) -> None:
+        self.library.end_columns(oid, columns)
+
     def _compare(self, version: RelationVersion) -> None:
         self._definitions.compare(version)
 
     def _mend(self, table: Table) -> None:
         self._definitions.mend(table)
+
+    async def _follow_deletions(self) -> None:
+        """Readers who wait here hear of a shape's deletion at another node."""
+        while True:
+            await asyncio.sleep(DELETION_SECONDS)
+            self.library.follow_deletions()
+
+    async def _rest(self) -> None:
+        """Let go of Postgres while the engine does."""
+        while True:
+            await asyncio.sleep(REST_SECONDS)
+            self._database.resting = self._board.stage is Stage.RESTING
+            if self._database.resting:
+                # Every time: one may have been on its way when the others were closed.
+                await self._database.close()
+
+    async def _measure(self) -> None:
+        """Show the numbers that change too often to be counted one by one."""
+        while True:
+            await asyncio.sleep(MEASURE_SECONDS)
+            polls, crowd = self._polls, self._crowd
+            self._meter.waiting(
+                "long_poll", len(polls) + len(crowd), polls.delivered + crowd.delivered
+            )
+            self._meter.waiting("sse", len(self._streams), self._streams.delivered)
+            state, oldest = self.tail.log.read(self.tail.horizon, most=1)
+            age = time.time() - oldest[0].commit_time / 1e6 if oldest else 0.0
+            lag = max(state.end_lsn - self.tail.processed.lsn, 0)
+            self._meter.standing(self._store.count(), len(self._feeds), lag, age)
 
     async def _sweep(self) -> None:
         swept = time.monotonic()
@@ -121,8 +207,10 @@ class Node:
             # A reader who waits uses its feed at least once in this time.
             longest = 2 * max(self._settings.long_poll_timeout, self._settings.sse_keepalive)
             self.library.forget_idle(max(self._settings.shape_idle_timeout, longest))
+            if self._settings.max_shapes is not None:
+                self.library.forget_surplus(self._settings.max_shapes, longest)
             if time.monotonic() > swept + SNAPSHOT_SWEEP_SECONDS:
-                await self.library.sweep()
+                await self.library.sweep(self._settings.max_shapes)
                 swept = time.monotonic()
 
 
@@ -136,42 +224,52 @@ def _demo_routes(settings: Settings) -> list[BaseRoute]:
 
 async def serve(settings: Settings, bound: socket.socket) -> None:
     """Serve on a bound socket until SIGTERM or SIGINT."""
-    front = Front()
-    config = uvicorn.Config(
+    board = Board.inherited()
+    front = Front(settings, board)
+    number = int(os.environ.get(NODE_VARIABLE) or 1)
+    meter = NodeMeter(Numbers.inherited(), number, settings.nodes)
+    admission = Admission(settings.max_concurrent_requests, *meter.admission())
+    crowd = Crowd(lambda: admission.try_admit(Pool.EXISTING))
+    server = Server(
         front,
-        http="httptools",
-        loop="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        backlog=2048,
-        timeout_keep_alive=int(settings.tcp_read_timeout) + 5,
-        timeout_graceful_shutdown=2,
+        Limits.of(settings),
+        crowd,
+        on_answer=meter.answered,
+        on_connections=meter.connections,
+        on_stop=front.stop,
     )
-    server = uvicorn.Server(config)
-    background = asyncio.create_task(_run(settings, front))
-    background.add_done_callback(lambda task: _stop(server, task))
-    await server.serve(sockets=[bound])
+    await server.start(bound)
+    background = asyncio.create_task(_run(settings, front, board, Shared(meter, admission, crowd)))
+    # A node whose follower has failed must not go on answering: it starts over.
+    await asyncio.wait([background, _told_to_stop()], return_when=asyncio.FIRST_COMPLETED)
+    await server.stop(STOP_SECONDS)
     background.cancel()
     await asyncio.wait([background])
     if not background.cancelled() and (error := background.exception()):
         raise error
 
 
-async def _run(settings: Settings, front: Front) -> None:
-    node = Node(settings, await _open_log(settings))
-    front.open(node.application)
+def _told_to_stop() -> asyncio.Future[None]:
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[None] = loop.create_future()
+
+    def tell() -> None:
+        if not told.done():
+            told.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, tell)
+    return told
+
+
+async def _run(settings: Settings, front: Front, board: Board, shared: Shared) -> None:
+    node = Node(settings, await _open_log(settings), board, shared)
+    front.open(node.application, node.stop)
+    board.serve(int(os.environ.get(NODE_VARIABLE) or 0))
     log.info("serving")
-    await node.run()
-
-
-def _stop(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
-    """A node whose follower has failed must not go on answering: it starts over."""
-    if not task.cancelled() and task.exception() is not None:
-        server.should_exit = True
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(node.run())
+        tasks.create_task(front.attend())
 
 
 async def _open_log(settings: Settings) -> LogReader:
@@ -203,7 +301,6 @@ def main() -> None:
 
     settings = Settings.from_environ(os.environ)
     configure("node", settings.log_level)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     hold_lifeline()
     descriptor = os.environ.get(listener.VARIABLE)
     if descriptor is None:

@@ -9,11 +9,11 @@ from typing import Protocol
 from engine.log.layout import INDEX_STEP, Block, RelationVersion, Row
 from engine.log.reader import LogReader
 from engine.lsn import Offset
-from engine.table import Table
+from engine.table import Column, Table
 from shapes.encoder import DELETE, INSERT, REKEY, UPDATE, Encoder, Entry
+from shapes.promises import Promises
 from shapes.router import Router
 from shapes.shape import Projection, Shape
-from shapes.where import UnchangedValueError
 
 
 class Subscriber(Protocol):
@@ -87,6 +87,9 @@ class _TableRoutes:
     def __init__(self) -> None:
         self.subscribers: dict[Subscriber, None] = {}
         self.routers: dict[tuple[str, ...], Router[Subscriber]] = {}
+        self.columns: dict[str, Column] = {}
+        """Of the table by name, as its subscribers know it: those who came later may know more."""
+        self.promises = Promises()
 
 
 class Routing:
@@ -104,6 +107,7 @@ class Routing:
         """Subscribers that have recorded something since somebody last cleared this."""
         self.ended: list[tuple[Subscriber, int]] = []
         """Subscribers whose shape has ended, with the commit LSN of what ended it."""
+        self._failed: set[Subscriber] = set()
         self.incomplete: set[Table] = set()
         """Tables with subscribers of which a relation (a new partition) does not send old rows."""
 
@@ -122,9 +126,10 @@ class Routing:
             # Versions seen before this table had a subscriber have no router for it.
             self._by_version.clear()
         routes.subscribers[subscriber] = None
+        routes.columns.update({column.name: column for column in shape.table.columns})
+        routes.promises.add(shape.projection)
         for layout, router in routes.routers.items():
-            if shape.condition is None or shape.condition.columns <= set(layout):
-                router.add(subscriber, shape.condition)
+            _add(router, subscriber, layout)
 
     def remove(self, subscriber: Subscriber) -> None:
         routes = self._tables.get(subscriber.shape.table.oid)
@@ -147,6 +152,7 @@ class Routing:
             routed = routed or bool(routes)
         if not routed:
             return
+        self._failed.clear()
         index = block.index - INDEX_STEP
         skip = after.index if after.lsn == block.commit_lsn else 0
         for version, operation, new, old in block.changes():
@@ -154,6 +160,8 @@ class Routing:
             if index <= skip:
                 continue
             for routes, router in self._by_version[version]:
+                if new is not None and routes.promises:
+                    self._check_promises(routes, version, new, block.commit_lsn)
                 if operation == "U":
                     self._update(router, block, index, version, new, old)
                 elif operation == "I":
@@ -165,19 +173,36 @@ class Routing:
                 else:
                     self._incomplete(routes, router, block, index, version, new, old)
 
+    def _check_promises(
+        self, routes: _TableRoutes, version: int, new: Row, commit_lsn: int
+    ) -> None:
+        """End the shapes whose clients do not expect this NULL."""
+        broken = routes.promises.broken(self._encoders.version(version), new)
+        if broken:
+            subscribers = routes.subscribers
+            self.ended += [(o, commit_lsn) for o in subscribers if o.shape.projection in broken]
+
     # -- one change --------------------------------------------------------------------------------
 
     def _insert(
         self, router: Router[Subscriber], block: Block, index: int, version: int, new: Row | None
     ) -> None:
+        entry = Entry(block.commit_lsn, index, INSERT, version, block.xid, new, None)
         for subscriber, _, _ in router.route(None, new):
-            self._record(subscriber, block, index, INSERT, version, new, None)
+            subscriber.record(entry)
+            self.touched.add(subscriber)
+        if router.failed:
+            self._end_failed(router, block)
 
     def _delete(
         self, router: Router[Subscriber], block: Block, index: int, version: int, old: Row | None
     ) -> None:
+        entry = Entry(block.commit_lsn, index, DELETE, version, block.xid, None, old)
         for subscriber, _, _ in router.route(old, None):
-            self._record(subscriber, block, index, DELETE, version, None, old)
+            subscriber.record(entry)
+            self.touched.add(subscriber)
+        if router.failed:
+            self._end_failed(router, block)
 
     def _update(
         self,
@@ -190,17 +215,29 @@ class Routing:
     ) -> None:
         assert new is not None
         assert old is not None
+        projection, kind_for_it = None, 0
+        entry = None
         for subscriber, old_in, new_in in router.route(old, new):
             if not old_in:
                 kind = INSERT
             elif not new_in:
                 kind = DELETE
             else:
-                encoder = self._encoders.encoder(subscriber.shape, version)
-                kind = encoder.kind_of_update(old, new)
+                shape = subscriber.shape
+                if shape.projection is not projection:
+                    projection = shape.projection
+                    encoder = self._encoders.encoder(shape, version)
+                    kind_for_it = encoder.kind_of_update(old, new)
+                kind = kind_for_it
                 if not kind:
                     continue
-            self._record(subscriber, block, index, kind, version, new, old)
+            if entry is None or entry.kind != kind:
+                # Mostly the same for all.
+                entry = Entry(block.commit_lsn, index, kind, version, block.xid, new, old)
+            subscriber.record(entry)
+            self.touched.add(subscriber)
+        if router.failed:
+            self._end_failed(router, block)
 
     def _incomplete(
         self,
@@ -218,34 +255,32 @@ class Routing:
         means nothing to a client that does not hold the row.
         """
         having = set[Subscriber]()
-        try:
-            if new is not None:
-                having = {subscriber for subscriber, _, _ in router.route(None, new)}
-        except UnchangedValueError:
-            # A filter needs a value that Postgres did not send: only a new snapshot can tell.
-            self.ended += [(one, block.commit_lsn) for one in routes.subscribers]
-            return
+        if new is not None:
+            having = {subscriber for subscriber, _, _ in router.route(None, new)}
+            if router.failed:
+                # They need a value that Postgres did not send: only a new snapshot can tell.
+                self._end_failed(router, block)
         for subscriber in routes.subscribers:
+            if subscriber in self._failed:
+                continue
             if subscriber not in having:
-                self._record(subscriber, block, index, DELETE, version, new, old)
+                kind, before = DELETE, old
             elif old is not None:
-                self._record(subscriber, block, index, REKEY, version, new, old)
+                kind, before = REKEY, old
             else:
-                kind = UPDATE if subscriber.shape.condition is None else INSERT
-                self._record(subscriber, block, index, kind, version, new, None)
+                kind, before = (UPDATE if subscriber.shape.condition is None else INSERT), None
+            subscriber.record(Entry(block.commit_lsn, index, kind, version, block.xid, new, before))
+            self.touched.add(subscriber)
 
-    def _record(
-        self,
-        subscriber: Subscriber,
-        block: Block,
-        index: int,
-        kind: int,
-        version: int,
-        new: Row | None,
-        old: Row | None,
-    ) -> None:
-        subscriber.record(Entry(block.commit_lsn, index, kind, version, block.xid, new, old))
-        self.touched.add(subscriber)
+    def _end_failed(self, router: Router[Subscriber], block: Block) -> None:
+        """End the shapes whose filter cannot be evaluated: the next snapshot says why, or succeeds.
+
+        They stay in the routing: whoever looks at `ended` knows whether it concerns them.
+        """
+        for subscriber in router.failed:
+            if subscriber not in self._failed:
+                self._failed.add(subscriber)
+                self.ended.append((subscriber, block.commit_lsn))
 
     # -- relation versions -------------------------------------------------------------------------
 
@@ -276,14 +311,9 @@ class Routing:
         layout = tuple(column.name for column in version.columns)
         router = routes.routers.get(layout)
         if router is None:
-            table = next(iter(routes.subscribers)).shape.table
-            router = Router[Subscriber](
-                version.positions, {column.name: column for column in table.columns}
-            )
+            router = Router[Subscriber](version.positions, routes.columns)
             for subscriber in routes.subscribers:
-                condition = subscriber.shape.condition
-                if condition is None or condition.columns <= set(layout):
-                    router.add(subscriber, condition)
+                _add(router, subscriber, layout)
             routes.routers[layout] = router
         return router
 
@@ -293,6 +323,20 @@ class Routing:
             table = next(iter(routes.subscribers)).shape.table
             if oid != version.oid and (table.schema, table.name) == (version.schema, version.name):
                 self.ended += [(one, commit_lsn) for one in routes.subscribers]
+
+
+def _add(router: Router[Subscriber], subscriber: Subscriber, layout: tuple[str, ...]) -> None:
+    """Let a subscriber take part, unless its filter reads columns that are not there."""
+    shape = subscriber.shape
+    if shape.condition is None or shape.condition.columns <= set(layout):
+        router.add(subscriber, shape.condition, _shown(shape.projection))
+
+
+def _shown(projection: Projection) -> list[str] | None:
+    """Names of the columns whose changes a subscriber must hear of, None for all."""
+    if not projection.explicit:
+        return None
+    return [column.name for column in (*projection.columns, *projection.key_columns)]
 
 
 def fits(shape: Shape, version: RelationVersion) -> bool:
@@ -311,6 +355,8 @@ def fits(shape: Shape, version: RelationVersion) -> bool:
                 column.modifier,
             ):
                 return False
-    if shape.projection.explicit:
-        return True
-    return there.keys() <= {column.name for column in table.columns}
+    # Columns that were added are no reason to end: a shape keeps those that it began with.
+    keys = {column.name for column in shape.projection.key_columns}
+    given = {column.name for column in version.columns if column.is_key}
+    # An old row has at least the columns of the replica identity, which may be another index.
+    return version.replica_identity != "i" or keys <= given

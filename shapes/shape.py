@@ -52,8 +52,11 @@ class Projection:
 
     @cached_property
     def key_columns(self) -> tuple[Column, ...]:
-        """The columns that make up a row's key: the primary key, or all if there is none."""
-        return self.table.primary_key or self.table.columns
+        """The columns that make up a row's key: the primary key, or all if there is none.
+
+        All that the shape has: columns that are added later do not change the keys that it gave out.
+        """
+        return self.table.primary_key or self.columns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +72,12 @@ class Shape:
     @property
     def table(self) -> Table:
         return self.projection.table
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Names of the columns that it shows or that its filter reads."""
+        names = frozenset(column.name for column in self.projection.columns)
+        return names if self.condition is None else names | self.condition.columns
 
 
 def make_shape(

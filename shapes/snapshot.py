@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import re
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -18,6 +20,7 @@ from shapes.activation import OutOfLogError, collect
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.encoder import Entry
 from shapes.feed import RotatedError
+from shapes.readiness import NotReadyError
 from shapes.shape import Handle, Shape
 from shapes.snapshot_sql import snapshot_query
 from shapes.snapshot_store import SnapshotRecord, SnapshotStore
@@ -29,13 +32,15 @@ log = logging.getLogger("node")
 REACH_SECONDS = 30.0
 POLL_SECONDS = 0.01
 
-
-_ALTERED = (
+ALTERED = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedColumnError,
     asyncpg.UndefinedFunctionError,
     asyncpg.DatatypeMismatchError,
 )
+
+
+_QUOTED = re.compile('".*"', re.DOTALL)
 
 
 class SnapshotError(PgtideError):
@@ -93,6 +98,8 @@ class Snapshots:
         self._chunk_bytes = settings.chunk_bytes
         self._silence = settings.database_silence
         self._tasks: set[asyncio.Task[None]] = set()
+        self.on_taken: Callable[[bool, float, int], None] = lambda done, seconds, rows: None
+        """Is called after each snapshot that this node has taken, or tried to."""
         self._changed: dict[Handle, asyncio.Event] = {}
 
     def start(
@@ -136,11 +143,19 @@ class Snapshots:
         prepare: Callable[[], Awaitable[None]],
     ) -> None:
         taking = _Taking(self._store, handle, record, self._chunk_bytes, self._notify)
+        began = time.monotonic()
         try:
+            await self._tail.connected()
             await prepare()
             # Transactions that the log has now and the snapshot does not see: see `_stitch`.
             window = Offset(self._tail.log.state().end_lsn, 0)
-            await self._read(shape, taking)
+            await read_rows(
+                self._database,
+                snapshot_query(shape),
+                taking.feed,
+                flush=lambda: not taking.durable,
+                silence=self._silence,
+            )
             visibility = taking.finish()
             stitch = await self._stitch(shape, visibility, window)
             taking.publish(state="done", lsn=visibility.lsn, stitch=stitch)
@@ -148,38 +163,18 @@ class Snapshots:
             # Truncated or altered while it was taken: whoever has begun to read it starts over.
             self._store.retire(shape.hash)
             taking.publish(state="failed", error="Failed to create shape, please retry")
-        except _ALTERED:
+        except ALTERED:
             self._on_altered(shape.table.oid)
             taking.publish(state="failed", error="Failed to create shape, please retry")
         except Exception as error:
-            taking.publish(state="failed", error=_explain(error))
+            taking.publish(state="failed", error=explain(error))
         except BaseException:
             taking.publish(state="failed", error="the node was stopped")
             raise
         finally:
             event = self._changed.pop(handle)
             event.set()
-
-    async def _read(self, shape: Shape, taking: _Taking) -> None:
-        """Run the query; give up if Postgres sends nothing for too long."""
-        try:
-            async with asyncio.timeout(self._silence) as limit:
-
-                async def feed(data: bytes) -> None:
-                    limit.reschedule(asyncio.get_running_loop().time() + self._silence)
-                    await taking.feed(data)
-
-                # What was committed asynchronously can be seen before it is durable, and would be gone
-                # after a crash of Postgres: have it flushed, over this very connection. It also makes
-                # the stream go on to here.
-                await self._database.copy(
-                    snapshot_query(shape), feed, flush=lambda: not taking.durable
-                )
-        except TimeoutError as error:
-            raise SnapshotError(
-                "Snapshot query took too long to return data (cancelled after "
-                f"{self._silence * 1000:.0f}ms). Please ensure that the filter's columns are indexed"
-            ) from error
+            self.on_taken(taking.done, time.monotonic() - began, taking.rows)
 
     async def _stitch(
         self, shape: Shape, visibility: Visibility, window: Offset
@@ -217,6 +212,33 @@ class Snapshots:
             self._changed[handle] = asyncio.Event()
 
 
+async def read_rows(
+    database: Database,
+    query: str,
+    output: Callable[[bytes], Coroutine[Any, Any, None]],
+    *,
+    flush: Callable[[], bool],
+    silence: float,
+) -> None:
+    """Run the query; give up if Postgres sends nothing for `silence` seconds. Raises SnapshotError."""
+    try:
+        async with asyncio.timeout(silence) as limit:
+
+            async def feed(data: bytes) -> None:
+                limit.reschedule(asyncio.get_running_loop().time() + silence)
+                await output(data)
+
+            # What was committed asynchronously can be seen before it is durable, and would be gone
+            # after a crash of Postgres: have it flushed, over this very connection. It also makes
+            # the stream go on to here.
+            await database.copy(query, feed, flush)
+    except TimeoutError as error:
+        raise SnapshotError(
+            "Snapshot query took too long to return data (cancelled after "
+            f"{silence * 1000:.0f}ms). Please ensure that the filter's columns are indexed"
+        ) from error
+
+
 class _Taking:
     """One snapshot being read: cuts the COPY stream into chunk bodies.
 
@@ -239,11 +261,18 @@ class _Taking:
         self._pieces: list[bytes] = []
         self._size = 0
         self._visibility: Visibility | None = None
+        self.rows = 0
+        """How many rows have come."""
+
+    @property
+    def done(self) -> bool:
+        return self._record.state == "done"
 
     async def feed(self, data: bytes) -> None:
         """The next piece of the COPY stream."""
         if self._visibility is None:
             data = self._take_first_line(data)
+        self.rows += data.count(b"\n")
         # A chunk ends with the row that makes it reach the threshold.
         while self._size + len(data) >= self._chunk_bytes:
             end = data.find(b"\n", max(0, self._chunk_bytes - self._size - 1))
@@ -298,17 +327,21 @@ class _Taking:
         return data[end + 1 :]
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """What a client may be told of a failure."""
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return f"Unable to create initial snapshot: {error}"
+    if isinstance(error, asyncpg.DataError):
+        # The filter fails for some row, whose values are nobody's business.
+        reason = _QUOTED.sub('"…"', str(error))
+        return f"Unable to create initial snapshot: {reason}"
     if isinstance(error, asyncpg.QueryCanceledError):
         return "Snapshot query took too long to return data"
     if isinstance(error, DatabaseUnavailableError):
         return "Database connection not available"
     if isinstance(error, PublicationError):
         return error.message
-    if isinstance(error, (DatabaseSetupError, SnapshotError)):
+    if isinstance(error, (DatabaseSetupError, NotReadyError, SnapshotError)):
         return str(error)
     log.error("snapshot failed", exc_info=error)
     return "Snapshot creation failed"

@@ -27,22 +27,50 @@ _PLAIN = frozenset(
 
 def snapshot_query(shape: Shape) -> str:
     """The query to COPY, as CSV with DELIMITER and QUOTE. Lines after the first end with a comma."""
-    rows = "" if shape.changes_only else f" union all {_messages(shape)}"
-    return (
-        "select concat_ws(' ', pg_current_snapshot(), pg_current_wal_insert_lsn(), "
-        f"pg_current_wal_flush_lsn()){rows}"
-    )
+    if shape.changes_only:
+        return _VISIBILITY
+    return f"{_VISIBILITY} union all {_messages(shape, _rows(shape))}"
 
 
-def _messages(shape: Shape) -> str:
+def subset_query(
+    shape: Shape, mark: int, *, where: str = "", order_by: str = "", limit: str = ""
+) -> str:
+    """The query for a part of the shape's rows, in the same form; `mark` goes into every message.
+
+    The clauses are finished SQL: conditions, sort keys, and `limit … offset …`.
+    """
+    # The rows are chosen and sorted before their columns become texts of the same names.
+    rows = f"select * {_rows(shape, where)}"
+    rows += f" order by {order_by}" if order_by else ""
+    rows += f" {limit}" if limit else ""
+    messages = _messages(shape, f"from ({rows}) t", {"snapshot_mark": mark})
+    return f"{_VISIBILITY} union all {messages}"
+
+
+_VISIBILITY = (
+    "select concat_ws(' ', pg_current_snapshot(), pg_current_wal_insert_lsn(), "
+    "pg_current_wal_flush_lsn())"
+)
+
+
+def _rows(shape: Shape, where: str = "") -> str:
+    """The clauses that give the shape's rows; with `where` only those of them that meet it, too."""
+    table = shape.table
+    only = "" if table.kind == "p" else "only "
+    rows = f"from {only}{quote_name(table.schema, table.name)}"
+    conditions = [shape.condition.sql] if shape.condition is not None else []
+    if where:
+        conditions.append(where)
+    if conditions:
+        rows += " where " + " and ".join(f"({condition})" for condition in conditions)
+    return rows
+
+
+def _messages(shape: Shape, rows: str, headers: dict[str, int] | None = None) -> str:
     """An insert message per row. The inner query has the delivered columns as texts."""
     table = shape.table
-    headers = orjson.dumps(
-        {"headers": {"operation": "insert", "relation": [table.schema, table.name]}}
-    ).decode()
-    source = quote_name(table.schema, table.name)
-    only = "" if table.kind == "p" else "only "
-    condition = f" where {shape.condition.sql}" if shape.condition is not None else ""
+    fields = {"operation": "insert", "relation": [table.schema, table.name], **(headers or {})}
+    end = orjson.dumps({"headers": fields}).decode()
     columns = ", ".join(
         f"{_text(column)} as {quote_ident(column.name)}" for column in shape.projection.columns
     )
@@ -52,10 +80,10 @@ def _messages(shape: Shape) -> str:
             _key(table, shape.projection.key_columns),
             quote_literal(',"value":'),
             "row_to_json(r)",
-            quote_literal("," + headers[1:] + ","),
+            quote_literal("," + end[1:] + ","),
         )
     )
-    return f"select concat({message}) from (select {columns} from {only}{source}{condition}) r"
+    return f"select concat({message}) from (select {columns} {rows}) r"
 
 
 def _text(column: Column) -> str:

@@ -28,6 +28,9 @@ INLINE_BYTES = 16 << 10
 OWNER_TIMEOUT = 60.0
 """A snapshot whose owner has not written for so long is given up by everybody else."""
 
+MOST_DELETIONS = 1000
+"""So many are remembered for nodes that have not heard of them."""
+
 _SHAPE = Struct(">Q")
 _SNAPSHOT = Struct(">QQ")
 
@@ -80,7 +83,7 @@ class SnapshotStore:
         )
         self._shapes = self._env.open_db(b"shapes")
         self._snapshots = self._env.open_db(b"snapshots")
-        self._tables = self._env.open_db(b"tables")
+        self._deletions = self._env.open_db(b"deletions")
 
     def close(self) -> None:
         self._env.close()
@@ -109,6 +112,33 @@ class SnapshotStore:
             self._put(txn, Handle(shape_hash, generation), record)
             self._put_current(txn, shape_hash, replace(current, generation=generation))
         return record, True
+
+    def name(self, shape_hash: int, epoch: int) -> Handle:
+        """The newest handle of a shape, or a new one that has no snapshot.
+
+        All who ask for no history get the same, so that their requests are equal.
+        """
+        with self._env.begin() as txn:
+            current = self._current(txn, shape_hash)
+        if current.generation <= max(current.retired, epoch):
+            with self._env.begin(write=True) as txn:
+                current = self._current(txn, shape_hash)
+                if current.generation <= max(current.retired, epoch):
+                    generation = new_generation(max(current.generation, current.retired, epoch))
+                    current = replace(current, generation=generation)
+                    self._put_current(txn, shape_hash, current)
+        return Handle(shape_hash, current.generation)
+
+    def named(self, shape_hash: int) -> bool:
+        """Whether a shape has a handle that is good."""
+        with self._env.begin() as txn:
+            current = self._current(txn, shape_hash)
+        return current.generation > current.retired
+
+    def count(self) -> int:
+        """How many shapes there are."""
+        with self._env.begin() as txn:
+            return int(txn.stat(self._shapes)["entries"])
 
     def get(self, handle: Handle) -> SnapshotRecord | None:
         """The record of a snapshot, or None if it was never made here or is gone."""
@@ -141,16 +171,22 @@ class SnapshotStore:
             retired = max(new_generation(current.retired), current.generation)
             self._put_current(txn, shape_hash, replace(current, retired=retired))
 
-    def table_seen(self, name: tuple[str, str]) -> bytes | None:
-        """What the table of that (schema, name) looked like to whichever node last asked the catalog:
-        a fingerprint; None if nobody has asked."""
-        with self._env.begin(db=self._tables) as txn:
-            return txn.get("\0".join(name).encode())
+    def delete(self, shape_hash: int) -> int:
+        """End a shape on request; the deletion's number, for `deletions`."""
+        self.retire(shape_hash)
+        with self._env.begin(write=True, db=self._deletions) as txn:
+            cursor = txn.cursor()
+            number = _SHAPE.unpack(cursor.key())[0] + 1 if cursor.last() else 1
+            txn.put(_SHAPE.pack(number), _SHAPE.pack(shape_hash))
+            txn.delete(_SHAPE.pack(max(number - MOST_DELETIONS, 0)))
+        return number
 
-    def see_table(self, name: tuple[str, str], fingerprint: bytes) -> None:
-        """Note what a table looks like now, so that all nodes agree on it."""
-        with self._env.begin(write=True, db=self._tables) as txn:
-            txn.put("\0".join(name).encode(), fingerprint)
+    def deletions(self, after: int) -> dict[int, int]:
+        """The deletions since number `after`, as number → hash of the shape."""
+        with self._env.begin(db=self._deletions) as txn:
+            cursor = txn.cursor()
+            found = cursor.iternext() if cursor.set_range(_SHAPE.pack(after + 1)) else ()
+            return {_SHAPE.unpack(number)[0]: _SHAPE.unpack(one)[0] for number, one in found}
 
     def write_chunk(self, handle: Handle, number: int, pieces: list[bytes]) -> int:
         """Keep a finished body, the array of what is in `pieces`; its size in bytes.
@@ -190,9 +226,12 @@ class SnapshotStore:
         for path in self._files.glob(f"{handle}.*"):
             path.unlink(missing_ok=True)
 
-    def sweep(self, oldest: float) -> int:
-        """Remove snapshots not current any more, or unchanged since `oldest` (Unix seconds)."""
+    def sweep(self, oldest: float, most: int | None = None) -> int:
+        """Remove snapshots not current any more, or unchanged since `oldest` (Unix seconds), and the
+        oldest beyond `most`, but none that changed within a minute: somebody may be reading it."""
         doomed: list[Handle] = []
+        kept: list[tuple[float, Handle]] = []
+        settled = time.time() - 60
         with self._env.begin() as txn:
             for key, value in txn.cursor(db=self._snapshots):
                 if len(key) != _SNAPSHOT.size:
@@ -201,8 +240,13 @@ class SnapshotStore:
                 record = _unpack(value)
                 current = self._current(txn, handle.hash)
                 superseded = handle.generation < max(current.generation, current.retired + 1)
-                if record.changed < oldest or (superseded and record.changed < time.time() - 60):
+                if record.changed < oldest or (superseded and record.changed < settled):
                     doomed.append(handle)
+                else:
+                    kept.append((record.changed, handle))
+        if most is not None and len(kept) > most:
+            surplus = sorted(kept)[: len(kept) - most]
+            doomed += [handle for changed, handle in surplus if changed < settled]
         for handle in doomed:
             self.remove(handle)
         return len(doomed)

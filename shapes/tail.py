@@ -10,13 +10,16 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+from engine.board import Board
 from engine.log.doorbell import Ear
 from engine.log.layout import Block, LogState, RelationVersion
 from engine.log.reader import LogReader
 from engine.lsn import Offset
 from engine.table import Table
 from shapes.feed import Feed
+from shapes.readiness import NotReadyError, reason
 from shapes.routing import Encoders, Routing
+from shapes.shared_encoding import SharedEncoding
 
 log = logging.getLogger("node")
 
@@ -25,6 +28,7 @@ STEP_SECONDS = 0.004
 
 STEP_BYTES = 1 << 18
 HEARTBEAT_TIMEOUT = 10.0
+CONNECTED_SECONDS = 5.0
 
 
 class Tail:
@@ -44,7 +48,10 @@ class Tail:
         on_incomplete: Callable[[Table], None],
         on_version: Callable[[RelationVersion], None],
         on_start_over: Callable[[], None],
+        board: Board | None = None,
     ) -> None:
+        """`board` tells why changes do not come in, if they do not."""
+        self._board = board
         self.log = log_reader
         self.encoders = Encoders(log_reader)
         self._on_version = on_version
@@ -76,6 +83,14 @@ class Tail:
     def active(self) -> bool:
         """Whether the engine is there and connected to Postgres."""
         return self.streaming and time.monotonic() - self._heard < HEARTBEAT_TIMEOUT
+
+    async def connected(self) -> None:
+        """Wait a little until changes come in. Raises NotReadyError."""
+        deadline = time.monotonic() + CONNECTED_SECONDS
+        while self._board is not None and not self.active:
+            if time.monotonic() > deadline:
+                raise NotReadyError(reason(self._board.stage))
+            await asyncio.sleep(0.02)
 
     async def run(self) -> None:
         """Follow the log until cancelled."""
@@ -170,10 +185,10 @@ class Tail:
             return
         touched = self.routing.touched
         if touched:
-            encode = self.encoders.encode
-            for subscriber in touched:
-                if isinstance(subscriber, Feed):
-                    subscriber.publish(self.last_commit_end, encode)
+            with SharedEncoding(self.encoders.encode) as encode:
+                for subscriber in touched:
+                    if isinstance(subscriber, Feed):
+                        subscriber.publish(self.last_commit_end, encode)
             touched.clear()
         self._advance(self.processed.lsn)
 

@@ -5,7 +5,6 @@ Follows Electric's HTTP shape API, so that its clients work unmodified.
 
 from __future__ import annotations
 
-import random
 import re
 from enum import Enum
 
@@ -74,8 +73,13 @@ def parse_offset(text: str) -> RequestOffset | None:
 
 
 def up_to_date(lsn: int) -> bytes:
-    """The control message that ends a body: everything before `lsn` has been delivered."""
-    return b'{"headers":{"control":"up-to-date","global_last_seen_lsn":"%d"}}' % lsn
+    """The control message that ends a body: every commit that begins before `lsn` has been delivered.
+
+    Clients of several shapes take the number for the last LSN that they have seen whole, so it must
+    be less than that of the next commit, which may begin exactly at `lsn`.
+    """
+    seen = max(lsn - 1, 0)
+    return b'{"headers":{"control":"up-to-date","global_last_seen_lsn":"%d"}}' % seen
 
 
 def snapshot_end(xmin: int, xmax: int, xip: tuple[int, ...]) -> bytes:
@@ -97,11 +101,13 @@ def sse_events(messages: list[bytes]) -> bytes:
     return b"".join([b"data: %b\n\n" % message for message in messages])
 
 
-def next_cursor(now: float, period: float, previous: str) -> int:
-    """The cursor of a live answer at `now` (Unix seconds), given the request's own.
+def next_cursor(now: float, period: float, previous: str, lsn: int = 0) -> int:
+    """The cursor of a live answer at `now` (Unix seconds) that ends at `lsn`, given the request's own.
 
-    Equal for all who ask within one `period` (seconds), and always greater than `previous`, so that
-    caches join equal requests but never answer a poll with its own predecessor.
+    Always greater than `previous`, so that a cache never answers a poll with its own predecessor:
+    the end of the present `period` (seconds) or, if that has been given already, the LSN added to it.
+    Both only grow, so does their sum; and it is the same for all who get the same answer, whatever
+    cursors they came with, so that their next requests are equal and caches join them.
     """
     length = int(period)
     if length < 1:
@@ -110,4 +116,7 @@ def next_cursor(now: float, period: float, previous: str) -> int:
     boundary = -(-elapsed // length) * length
     known = previous.isascii() and previous.isdigit() and len(previous) < 200
     last = int(previous) if known else 0
-    return boundary if boundary > last else last + random.randint(1, 3600)
+    if boundary > last:
+        return boundary
+    # A cursor that is ahead of both is not ours, or time was turned back.
+    return boundary + lsn if boundary + lsn > last else last + 1 + lsn % 3600

@@ -13,7 +13,7 @@ from engine.writers import oldest_writer
 
 LEAST_VERSION = 140000
 
-# Transactions older than that outlast the time which the slot's creation is given.
+# Transactions older than that may go on for ever; the slot's creation waits for them.
 SLOT_SECONDS = 30
 
 

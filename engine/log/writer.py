@@ -6,8 +6,8 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import lmdb
@@ -82,6 +82,10 @@ class LogWriter:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._lock = _exclusive(path / "writer.lock")
+        self.meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Entered around everything that may wait for the disk, or for whoever has the log locked."""
+        self.added = 0
+        """How many changes have been added."""
         self._staged: list[tuple[bytes, bytes]] = []
         self._staged_xids: list[tuple[bytes, bytes]] = []
         try:
@@ -127,7 +131,7 @@ class LogWriter:
         )
         self._staged.clear()
         self._staged_xids.clear()
-        with _explained(self.path), self._env.begin(write=True) as txn:
+        with self.meanwhile(), _explained(self.path), self._env.begin(write=True) as txn:
             for database in (self._blocks, self._xids, self._relations):
                 txn.drop(database, delete=False)
             txn.put(b"state", state.pack(), db=self._meta)
@@ -143,7 +147,7 @@ class LogWriter:
 
     def add_relation(self, relation: RelationVersion) -> None:
         """Record a relation version. Durable before any change that refers to it."""
-        with _explained(self.path), self._env.begin(write=True) as txn:
+        with self.meanwhile(), _explained(self.path), self._env.begin(write=True) as txn:
             txn.put(XID.pack(relation.id), relation.pack(), db=self._relations)
 
     def add(
@@ -158,6 +162,7 @@ class LogWriter:
         body: bytes,
     ) -> None:
         """Stage one block; `body` as `layout.pack_body` makes it. Keys must ascend."""
+        self.added += count
         header = pack_header(xid, end_lsn, commit_time, count, relations)
         self._staged.append((KEY.pack(commit_lsn, index), header + body))
         if end_lsn:
@@ -165,7 +170,7 @@ class LogWriter:
 
     def spill(self) -> None:
         """Write what is staged without making it visible."""
-        with _explained(self.path), self._env.begin(write=True) as txn:
+        with self.meanwhile(), _explained(self.path), self._env.begin(write=True) as txn:
             self._put_staged(txn)
 
     def commit(self, commit_lsn: int, end_lsn: int, progress: int) -> LogState:
@@ -174,7 +179,7 @@ class LogWriter:
         state = self._state._replace(
             commit_lsn=commit_lsn, end_lsn=end_lsn, progress=max(progress, end_lsn)
         )
-        with _explained(self.path), self._env.begin(write=True) as txn:
+        with self.meanwhile(), _explained(self.path), self._env.begin(write=True) as txn:
             self._put_staged(txn)
             txn.put(b"state", state.pack(), db=self._meta)
         self._state = state
@@ -187,7 +192,11 @@ class LogWriter:
         if self._state is None:
             return
         beyond = KEY.pack(self._state.end_lsn, 0)
-        with _explained(self.path), self._env.begin(write=True, db=self._blocks) as txn:
+        with (
+            self.meanwhile(),
+            _explained(self.path),
+            self._env.begin(write=True, db=self._blocks) as txn,
+        ):
             cursor = txn.cursor()
             while cursor.set_range(beyond):
                 cursor.delete()
@@ -203,7 +212,7 @@ class LogWriter:
             return False
         # A reader that was killed in the middle of a read would keep old pages from being used again.
         self._env.reader_check()
-        with _explained(self.path), self._env.begin(write=True) as txn:
+        with self.meanwhile(), _explained(self.path), self._env.begin(write=True) as txn:
             used = self._used_bytes(txn)
             removed, horizon = self._drop_front(txn, state, before_time, used - max_bytes, most)
             if horizon is None:

@@ -11,7 +11,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from shapes.http.responses import Receive, Scope, Send, common_headers, send_json
+from engine.board import Board
+from shapes.http.front import answer_health
+from shapes.http.responses import Receive, Scope, Send, common_headers
 
 if TYPE_CHECKING:
     from shapes.http.shape_endpoint import ShapeEndpoint
@@ -28,10 +30,15 @@ class Application:
     """
 
     def __init__(
-        self, shape_endpoint: ShapeEndpoint, tail: Tail, routes: Sequence[BaseRoute] = ()
+        self,
+        shape_endpoint: ShapeEndpoint,
+        tail: Tail,
+        board: Board,
+        routes: Sequence[BaseRoute] = (),
     ) -> None:
         self._shape_endpoint = shape_endpoint
         self._tail = tail
+        self._board = board
         self._rest = Starlette(
             routes=[*routes, Route("/", _root)],
             exception_handlers={404: _not_found, 405: _not_found},
@@ -46,16 +53,10 @@ class Application:
         if path == "/v1/shape":
             return await self._shape_endpoint(scope, receive, send)
         if path == "/v1/health" and scope["method"] in ("GET", "HEAD"):
-            return await self._health(scope, send)
+            stage, follows = self._board.stage, self._tail.active
+            return await answer_health(scope, receive, send, stage, follows=follows)
         scope["path"] = path
         return await self._rest(scope, receive, send)
-
-    async def _health(self, scope: Scope, send: Send) -> None:
-        headers = common_headers(scope, _OTHER_METHODS)
-        headers.append((b"cache-control", b"no-cache, no-store, must-revalidate"))
-        active = self._tail.active
-        status = {"status": "active" if active else "starting"}
-        await send_json(send, 200 if active else 202, headers, status)
 
 
 async def _root(request: Request) -> Response:

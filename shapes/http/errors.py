@@ -3,51 +3,87 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
-from engine.errors import DatabaseSetupError
+from engine.errors import DatabaseSetupError, PgtideError
 from engine.log.reader import LogMissingError
 from engine.publication_errors import PublicationError
 from shapes.database import DatabaseUnavailableError
 from shapes.definition import InvalidRequestError
-from shapes.http.responses import NO_STORE, Header, Send, send_json
+from shapes.http.admission import ConcurrencyError
+from shapes.http.body import BodyError
+from shapes.http.responder import Responder
+from shapes.http.responses import NO_CACHE, NO_STORE, PRIVATE, Header
 from shapes.library import OutOfBoundsError
+from shapes.readiness import NotReadyError
 from shapes.snapshot import SnapshotError
 
 log = logging.getLogger("http")
 
 _SURROGATE: Header = (b"surrogate-control", b"no-store")
 _KNOWN: Header = (b"electric-internal-known-error", b"true")
+_NO_CATALOG = "Cannot connect to the database to verify the shape. Please try again later."
+_NO_LOG = "Timeout waiting for replication client to be ready"
 
 
-async def answer_error(send: Send, headers: list[Header], error: Exception) -> None:
-    """Answer what went wrong; what nobody foresaw is logged and answered without details."""
-    headers = [*headers, NO_STORE, _SURROGATE]
+class CatalogUnavailableError(PgtideError):
+    """The database that would say what a request means cannot be reached."""
+
+    code = "catalog_unavailable"
+
+
+async def answer_error(responder: Responder, error: Exception) -> None:
+    """Answer what went wrong; what nobody foresaw is logged and answered without details.
+
+    An answer that has begun can only be broken off: the error is raised again.
+    """
+    if responder.started:
+        raise error
     match error:
         case InvalidRequestError():
-            body = {"message": "Invalid request", "errors": error.errors}
-            await send_json(send, 400, headers, body)
+            await _refuse(responder, error.errors)
         case OutOfBoundsError():
-            body = {"message": "Invalid request", "errors": {"offset": [str(error)]}}
-            await send_json(send, 400, headers, body)
+            await _refuse(responder, {"offset": [str(error)]})
+        case BodyError():
+            await responder.send_json(error.status, [PRIVATE], error.answer)
+        case ConcurrencyError():
+            headers = [*_uncached(responder), (b"retry-after", b"%d" % error.retry_after), _KNOWN]
+            await responder.send_json(503, headers, {"code": error.code, "message": str(error)})
+        case CatalogUnavailableError():
+            await _unavailable(responder, _NO_CATALOG, 1)
         case DatabaseUnavailableError():
-            body = {
-                "message": "Cannot connect to the database to verify the shape. "
-                "Please try again later."
-            }
-            await send_json(send, 503, [*headers, _retry_after(1)], body)
+            headers = [*_uncached(responder), (b"retry-after", b"10")]
+            body = {"code": error.code, "error": "Database is unreachable"}
+            await responder.send_json(503, headers, body)
         case PublicationError():
-            headers += [_retry_after(10), _KNOWN]
-            await send_json(send, 503, headers, {"message": error.message})
+            await _unavailable(responder, error.message, 10, _KNOWN)
         case SnapshotError() | DatabaseSetupError():
-            headers += [_retry_after(10), _KNOWN]
-            await send_json(send, 503, headers, {"message": str(error)})
+            await _unavailable(responder, str(error), 10, _KNOWN)
+        case NotReadyError():
+            await _unavailable(responder, str(error), 5)
         case LogMissingError():
-            message = "Timeout waiting for replication client to be ready"
-            await send_json(send, 503, [*headers, _retry_after(5)], {"message": message})
+            await _unavailable(responder, _NO_LOG, 5)
         case _:
             log.error("request failed", exc_info=error)
-            await send_json(send, 500, headers, {"error": "Internal server error"})
+            await responder.send_json(500, [PRIVATE], {"error": "Internal server error"})
 
 
-def _retry_after(seconds: int) -> Header:
-    return (b"retry-after", b"%d" % seconds)
+async def answer_refusal(responder: Responder, status: int, message: str) -> None:
+    """An answer of 400 or above that says what is wrong; no cache keeps it."""
+    await responder.send_json(status, _uncached(responder), {"message": message})
+
+
+async def _refuse(responder: Responder, errors: Mapping[str, object]) -> None:
+    body = {"message": "Invalid request", "errors": errors}
+    await responder.send_json(400, _uncached(responder), body)
+
+
+async def _unavailable(
+    responder: Responder, message: str, retry_after: int, *extra: Header
+) -> None:
+    headers = [*_uncached(responder), (b"retry-after", b"%d" % retry_after), *extra]
+    await responder.send_json(503, headers, {"message": message})
+
+
+def _uncached(responder: Responder) -> list[Header]:
+    return [NO_STORE, _SURROGATE] if responder.cacheable else [NO_CACHE]

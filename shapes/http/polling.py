@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 
 from engine.lsn import Offset
 from shapes.feed import Batch, Feed, RotatedError
@@ -17,8 +16,19 @@ class Polls:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._waiting: deque[tuple[float, _Poll]] = deque()
+        self._waiting: dict[_Poll, float] = {}
         self._sweeping = False
+        self.delivered = 0
+        """How many polls have ended with something new."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def stop(self) -> None:
+        """Let nobody wait any longer."""
+        self._seconds = 0.0
+        for poll in list(self._waiting):
+            poll.give_up()
 
     async def wait(self, feed: Feed, processed: Offset) -> tuple[bool, Batch | None]:
         """Whether something comes in time to a feed that has been read up to `processed`, and the
@@ -26,25 +36,31 @@ class Polls:
         loop = asyncio.get_running_loop()
         poll = _Poll(loop.create_future())
         feed.attach(poll, processed)
-        self._waiting.append((time.monotonic() + self._seconds, poll))
+        self._waiting[poll] = time.monotonic() + self._seconds
         if not self._sweeping:
             self._sweeping = True
             loop.call_later(min(SWEEP_SECONDS, self._seconds), self._sweep)
         try:
-            return await poll.future
+            changed, batch = await poll.future
+            self.delivered += changed
+            return changed, batch
         finally:
+            self._waiting.pop(poll, None)
             feed.detach(poll)
 
     def _sweep(self) -> None:
         now = time.monotonic()
         waiting = self._waiting
-        while waiting and (waiting[0][0] <= now or waiting[0][1].future.done()):
-            future = waiting.popleft()[1].future
-            if not future.done():
-                future.set_result((False, None))
+        delay = 0.0
+        while waiting and delay <= 0:
+            poll = next(iter(waiting))
+            delay = waiting[poll] - now
+            if delay <= 0:
+                del waiting[poll]
+                poll.give_up()
         self._sweeping = bool(waiting)
         if waiting:
-            delay = min(max(waiting[0][0] - now, 0.01), SWEEP_SECONDS)
+            delay = min(max(delay, 0.01), SWEEP_SECONDS)
             asyncio.get_running_loop().call_later(delay, self._sweep)
 
 
@@ -55,6 +71,11 @@ class _Poll:
 
     def __init__(self, future: asyncio.Future[tuple[bool, Batch | None]]) -> None:
         self.future = future
+
+    def give_up(self) -> None:
+        """Nothing has come in time."""
+        if not self.future.done():
+            self.future.set_result((False, None))
 
     def deliver(self, batch: Batch | None) -> bool:
         if not self.future.done():

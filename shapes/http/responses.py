@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -32,9 +30,10 @@ def _version() -> str:
 SERVER: Header = (b"electric-server", f"pgtide/{_version()}".encode())
 NO_CACHE: Header = (b"cache-control", b"no-cache")
 NO_STORE: Header = (b"cache-control", b"no-store")
+PRIVATE: Header = (b"cache-control", b"max-age=0, private, must-revalidate")
 JSON: Header = (b"content-type", JSON_TYPE)
 
-_REQUEST_ID = re.compile(rb"[\x21-\x7e]{20,200}")
+REQUEST_ID = re.compile(rb"[\x21-\x7e]{20,200}")
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
@@ -51,7 +50,7 @@ def common_headers(scope: Scope, methods: bytes) -> list[Header]:
     for key, value in scope["headers"]:
         if key == b"origin":
             origin = value
-        elif key == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+        elif key == b"x-request-id" and REQUEST_ID.fullmatch(value):
             request_id = value
     return [
         SERVER,
@@ -74,30 +73,8 @@ async def send_json(send: Send, status: int, headers: list[Header], value: objec
     await send_body(send, status, [JSON, *headers], orjson.dumps(value))
 
 
-async def send_file(send: Send, status: int, headers: list[Header], path: Path) -> None:
-    """A file's content, in pieces, so that a slow reader costs no memory."""
-    headers.append((b"content-length", b"%d" % path.stat().st_size))
-    with path.open("rb") as file:
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        while piece := await asyncio.to_thread(file.read, 4 * PIECE_BYTES):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
-
-
-async def send_messages(
-    send: Send, status: int, headers: list[Header], messages: list[bytes]
-) -> None:
-    """A JSON array; a large one goes out in pieces."""
-    if sum(map(len, messages)) <= PIECE_BYTES:
-        await send_body(send, status, headers, b"[%b]" % b",\n".join(messages))
-        return
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    async for piece in _pieces(messages):
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b"]"})
-
-
-async def _pieces(messages: list[bytes]) -> AsyncIterator[bytes]:
+def message_pieces(messages: list[bytes]) -> Iterator[bytes]:
+    """A JSON array in pieces, but for the bracket that closes it."""
     lead = b"["
     for start in range(0, len(messages), 500):
         yield lead + b",\n".join(messages[start : start + 500])

@@ -5,78 +5,151 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Generator
-from typing import Any
+from typing import Protocol
 
 from engine.settings import Settings
 from shapes.feed import Batch, RotatedError
-from shapes.http.responses import Receive, Send
 from shapes.library import Library, MustRefetchError, Place
 from shapes.tail import Tail
 from shapes.wire import sse_events, up_to_date
 
-SLICE_BYTES = 64 << 10
+SLICE_BYTES = 8 << 10
+"""Parts in which is sent what is made for one client alone; it holds two of them or three when it stops
+reading."""
+
+SHARED_BYTES = 32 << 10
+"""Batches up to this size are sent whole: all clients hold the same bytes."""
 
 KEEP_ALIVE = b": keep-alive\n\n"
+
+
+class Sink(Protocol):
+    """A client's end of a response. When the client goes, the task that serves it is cancelled."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether the client has not taken what was sent to it, or is gone: send nothing then."""
+        ...
+
+    def stream(self, data: bytes) -> bool:
+        """Send now; True if that makes the client `behind`.
+
+        Equal parts of many responses should be the same object.
+        """
+        ...
+
+    async def drained(self) -> None:
+        """Wait until the client has taken what was sent to it."""
+        ...
+
+
+class Streams:
+    """All event streams of a node."""
+
+    def __init__(self, settings: Settings, tail: Tail, library: Library) -> None:
+        self._settings = settings
+        self._tail = tail
+        self._library = library
+        self._open: set[EventStream] = set()
+        self._stopping = False
+        self.delivered = 0
+        """How many batches have been sent to clients that waited for them."""
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    async def run(self, place: Place, sink: Sink) -> None:
+        """Send what the feed has after a place and what comes, until the stream's end."""
+        stream = EventStream(self._settings, self._tail, self._library, place, sink)
+        self._open.add(stream)
+        if self._stopping:
+            stream.stop()
+        try:
+            await stream.run()
+        finally:
+            self._open.discard(stream)
+            self.delivered += stream.delivered
+
+    def stop(self) -> None:
+        """Let all streams, and those that still come, end in order, soon."""
+        self._stopping = True
+        for stream in self._open:
+            stream.stop()
 
 
 class EventStream:
     """One client's stream. Each batch is closed by an up-to-date.
 
-    Ends after the settings' `sse_timeout`, when the client goes, or when the shape ends: the client
-    then reconnects and learns what to do from an ordinary answer.
+    Ends after the settings' `sse_timeout`, or when the shape ends: the client then reconnects and
+    learns what to do from an ordinary answer.
 
     While the client keeps up, batches are written from where they are published, without waking a
-    task; one that has to wait for its client goes on by itself and reads what it missed from the log.
+    task; for one that is behind, a task goes on and reads what it missed from the log.
     """
 
+    __slots__ = (
+        "_behind",
+        "_ends",
+        "_feed",
+        "_library",
+        "_position",
+        "_sent",
+        "_settings",
+        "_sink",
+        "_stitch",
+        "_tail",
+        "_woken",
+        "delivered",
+    )
+
     def __init__(
-        self, settings: Settings, tail: Tail, library: Library, place: Place, send: Send
+        self, settings: Settings, tail: Tail, library: Library, place: Place, sink: Sink
     ) -> None:
         self._settings = settings
         self._tail = tail
         self._library = library
-        self._place = place
-        self._send = send
-        self._stuck: _Rest | None = None
+        self._feed, self._position, self._stitch = place
+        self._sink = sink
+        self._behind = False
         self._sent = time.monotonic()
+        self._ends = self._sent + settings.sse_timeout
         self._woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.delivered = 0
 
-    async def run(self, receive: Receive) -> None:
+    async def run(self) -> None:
         """Send what the feed has and what comes, until the end."""
-        gone = asyncio.ensure_future(_disconnected(receive))
         try:
             with contextlib.suppress(RotatedError, MustRefetchError):
-                await self._stream(gone)
-            if not gone.done():
-                await self._send({"type": "http.response.body", "body": b""})
+                await self._stream()
         finally:
-            gone.cancel()
-            self._place.feed.detach(self)
+            self._feed.detach(self)
+
+    def stop(self) -> None:
+        """End as if it had lasted long enough."""
+        self._ends = 0.0
+        self._wake()
 
     # -- as a reader of the feed -------------------------------------------------------------------
 
     def deliver(self, batch: Batch | None) -> bool:
         """Write the batch now if the client's connection takes it."""
-        if self._stuck is not None:
+        if self._behind or self._sink.behind:
+            self._fall_behind()
             # It will be found among the feed's recent batches, or else in the log.
             return True
         if batch is None:
             self._wake()
             return False
-        sending = self._write_slices(batch.events)
-        self._place = Place(self._place.feed, batch.end, [])
-        try:
-            blocker = sending.send(None)
-        except StopIteration:
-            self._sent = time.monotonic()
+        events = batch.events
+        if len(events) > SHARED_BYTES:
+            # In parts: what a slow client leaves must not be all of it.
+            self._fall_behind()
             return True
-        except Exception:
-            # The connection is broken; `run` finds out.
-            self._wake()
-            return False
-        self._stuck = _Rest(sending, blocker)
-        self._wake()
+        self._position = batch.end
+        self.delivered += 1
+        self._sent = time.monotonic()
+        if self._sink.stream(events):
+            self._fall_behind()
         return True
 
     def end(self, error: RotatedError) -> None:
@@ -85,73 +158,79 @@ class EventStream:
             self._woken.set_exception(error)
             self._woken.exception()
 
+    def _fall_behind(self) -> None:
+        self._behind = True
+        self._wake()
+
     def _wake(self) -> None:
         if not self._woken.done():
             self._woken.set_result(None)
 
     # -- as a task ---------------------------------------------------------------------------------
 
-    async def _stream(self, gone: asyncio.Future[None]) -> None:
-        ends = time.monotonic() + self._settings.sse_timeout
-        while not gone.done():
+    async def _stream(self) -> None:
+        while True:
             await self._catch_up()
-            self._place.feed.attach(self, self._tail.processed)
+            self._feed.attach(self, self._tail.processed)
             following = True
-            while following and not gone.done():
+            while following:
                 self._woken = asyncio.get_running_loop().create_future()
-                if not await self._at_end(gone, ends):
+                if not await self._at_end():
                     return
-                following = await self._unstick()
-            self._place.feed.detach(self)
+                following = await self._come_up()
+            self._feed.detach(self)
 
-    async def _unstick(self) -> bool:
-        """Wait for a slow client and send what it missed meanwhile; False if that is not at hand."""
-        if self._stuck is None:
+    async def _come_up(self) -> bool:
+        """Wait for a client that is behind and send what it missed; False if that is not at hand."""
+        if not self._behind:
             return False
-        await self._stuck
-        while batches := self._place.feed.recent_after(self._place.position):
+        await self._sink.drained()
+        while batches := self._feed.recent_after(self._position):
             for batch in batches:
                 await self._write(batch.events)
-                self._place = Place(self._place.feed, batch.end, [])
-        self._stuck = None
-        self._place.feed.check()
+                self.delivered += 1
+                self._position = batch.end
+        self._behind = False
+        self._feed.check()
         return batches is not None
 
-    async def _at_end(self, gone: asyncio.Future[None], ends: float) -> bool:
+    async def _at_end(self) -> bool:
         """Wait while batches are delivered; False when the stream is over."""
         keepalive = self._settings.sse_keepalive
         while True:
             now = time.monotonic()
-            left = min(ends - now, self._sent + keepalive - now)
-            await asyncio.wait(
-                [self._woken, gone], timeout=max(left, 0), return_when=asyncio.FIRST_COMPLETED
-            )
-            if gone.done():
-                return False
-            if self._woken.done():
+            left = min(self._ends - now, self._sent + keepalive - now)
+            await asyncio.wait([self._woken], timeout=max(left, 0))
+            if self._woken.done() and self._ends:
                 self._woken.result()
                 return True
             now = time.monotonic()
-            if now >= ends:
-                self._place.feed.detach(self)
+            if now >= self._ends:
+                self._feed.detach(self)
                 await self._renew()
                 return False
             if now >= self._sent + keepalive:
-                self._place.feed.last_used = now
+                self._feed.last_used = now
                 await self._write(KEEP_ALIVE)
 
     async def _renew(self) -> None:
         """Leave a client that heard nothing for long with an offset that the log will still reach."""
-        renewed = self._library.renewed(self._place.position)
-        if renewed != self._place.position:
+        last = self._feed.last
+        if last is not None and last > self._position:
+            # It has not got all yet: nothing may be skipped.
+            return
+        renewed = self._library.renewed(self._position)
+        if renewed != self._position:
             await self._write(sse_events([up_to_date(renewed.lsn)]))
 
     async def _catch_up(self) -> None:
         """Send everything there is after where the client is."""
         while True:
             # In small steps: a client that stops reading holds one of them.
-            reading = await self._library.read(self._place, SLICE_BYTES)
-            self._place = Place(self._place.feed, reading.end, [])
+            reading = await self._library.read(
+                Place(self._feed, self._position, self._stitch), SLICE_BYTES
+            )
+            self._position, self._stitch = reading.end, []
             if not reading.messages:
                 return
             events = sse_events(reading.messages)
@@ -161,36 +240,8 @@ class EventStream:
             await self._write(events)
 
     async def _write(self, data: bytes) -> None:
-        await self._write_slices(data)
-        self._sent = time.monotonic()
-
-    async def _write_slices(self, data: bytes) -> None:
-        """The server below copies what it is given; so a large batch goes in parts."""
+        """A large batch goes in parts: what a client does not take must not be all of it."""
         for start in range(0, len(data), SLICE_BYTES):
-            await self._send(_body(data[start : start + SLICE_BYTES]))
-
-
-def _body(data: bytes) -> dict[str, object]:
-    return {"type": "http.response.body", "body": data, "more_body": True}
-
-
-class _Rest:
-    """A coroutine that was begun by hand and has to wait: awaiting this finishes it."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None], blocker: Any) -> None:
-        self._coroutine = coroutine
-        self._blocker = blocker
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        blocker = self._blocker
-        while True:
-            value = yield blocker
-            try:
-                blocker = self._coroutine.send(value)
-            except StopIteration:
-                return
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+            await self._sink.drained()
+            self._sink.stream(data[start : start + SLICE_BYTES])
+        self._sent = time.monotonic()

@@ -1,26 +1,54 @@
 """Where clauses: parsed, checked against a table, evaluated exactly as Postgres would.
 
 The way of a clause: `lexer` → `parser` → `checker` (names, types, operators) → `binding`
-(constants) → `rendering` (SQL), `compiler` (a Python function), `keys` (how to index it). What
+(constants) → `rendering` (SQL), `compiler` (a Python function), `plans` (how to index it). What
 cannot be evaluated exactly as Postgres does it is refused. The language grows by entries in the
 tables of `types`, `casts` and `routines`.
 """
 
-from shapes.where.condition import Condition, parse_where
-from shapes.where.errors import UnchangedValueError, WhereError, WhereSyntaxError
-from shapes.where.keys import Index, Key, Plan
+from shapes.where.compiler import compile_value
+from shapes.where.condition import Condition, parse_subset_where, parse_where
+from shapes.where.errors import (
+    EnumLabelError,
+    EvaluationError,
+    MissingLettersError,
+    MissingZoneError,
+    SubqueryError,
+    UnchangedValueError,
+    WhereError,
+    WhereSyntaxError,
+)
+from shapes.where.keys import Index, Key, Kind, Operand, Plan, Span
+from shapes.where.letters import Letters, make_letters
+from shapes.where.order_by import parse_order_by
 from shapes.where.rows import UNCHANGED, Predicate, Row
+from shapes.where.zones import Zone, learn_zone
 
 __all__ = [
     "UNCHANGED",
     "Condition",
+    "EnumLabelError",
+    "EvaluationError",
     "Index",
     "Key",
+    "Kind",
+    "Letters",
+    "MissingLettersError",
+    "MissingZoneError",
+    "Operand",
     "Plan",
     "Predicate",
     "Row",
+    "Span",
+    "SubqueryError",
     "UnchangedValueError",
     "WhereError",
     "WhereSyntaxError",
+    "Zone",
+    "compile_value",
+    "learn_zone",
+    "make_letters",
+    "parse_order_by",
+    "parse_subset_where",
     "parse_where",
 ]

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Final, TypeAlias
 
+from shapes.where.numbers import INT4_RANGE
+
 Bounds: TypeAlias = tuple[tuple[int, int], ...]
 ArrayValue: TypeAlias = tuple[Bounds, tuple[Hashable, ...]]
 
@@ -26,8 +28,9 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_BOUND = re.compile(r"\[([+-]?\d+):[+-]?\d+\]")
-_TO_QUOTE = re.compile(r'[{}",\\\s]')
+_BOUND = re.compile(r"\[([+-]?\d+):([+-]?\d+)\]", re.ASCII)
+_BOUNDS = re.compile(rf"(?:{_BOUND.pattern})+", re.ASCII)
+_TO_QUOTE = re.compile(r'[{}",\\\s]', re.ASCII)
 _SPACE = " \t\n\r\f\v"
 
 
@@ -48,7 +51,7 @@ def parse_array(text: str, parse: Callable[[str], Hashable] | None) -> ArrayValu
     lower: list[int] | None = None
     if text[0] == "[":
         prefix, _, text = text.partition("=")
-        lower = [int(bound) for bound in _BOUND.findall(prefix + "=")]
+        lower = [int(bound) for bound, _ in _BOUND.findall(prefix)]
     if '"' in text or "{" in text[1:]:
         bounds, texts = _Reader(text).read()
     else:
@@ -62,19 +65,40 @@ def parse_array(text: str, parse: Callable[[str], Hashable] | None) -> ArrayValu
 
 
 def read_array(text: str, read: Callable[[str], Hashable]) -> ArrayValue:
-    """From what a user wrote. Bounds in front of it are refused. Raises ValueError."""
-    bounds, texts = _Reader(text.strip(_SPACE)).read()
+    """From what a user wrote. Raises ValueError."""
+    text = text.strip(_SPACE)
+    prefix, _, rest = text.partition("=") if text[:1] == "[" else ("", "", text)
+    bounds, texts = _Reader(rest).read()
+    if prefix:
+        bounds = _bounded(prefix, bounds)
     return bounds, tuple([None if one is None else read(one) for one in texts])
 
 
+def _bounded(prefix: str, bounds: Bounds) -> Bounds:
+    """With the bounds that stand before an array, which must fit it."""
+    if _BOUNDS.fullmatch(prefix) is None:
+        raise ValueError("bounds that are not written as usual")
+    written = [(int(lower), int(upper)) for lower, upper in _BOUND.findall(prefix)]
+    found = tuple((lower, upper - lower + 1) for lower, upper in written)
+    lengths = [length for _, length in found] == [length for _, length in bounds]
+    if not lengths or not all(
+        lower in INT4_RANGE and upper + 1 in INT4_RANGE for lower, upper in written
+    ):
+        raise ValueError("bounds that do not fit the array")
+    return found
+
+
 def write_array(value: ArrayValue, write: Callable[[Hashable], str]) -> str:
-    """Postgres's text form; lower bounds other than 1 do not occur in constants."""
+    """Postgres's text form, as it prints it if `write` does so for elements."""
     bounds, elements = value
     parts = ["NULL" if one is None else _quoted(write(one)) for one in elements]
     for _, length in reversed(bounds[1:]):
         groups = range(0, len(parts), length)
         parts = ["{" + ",".join(parts[start : start + length]) + "}" for start in groups]
-    return "{" + ",".join(parts) + "}"
+    prefix = ""
+    if any(lower != 1 for lower, _ in bounds):
+        prefix = "".join(f"[{lower}:{lower + length - 1}]" for lower, length in bounds) + "="
+    return prefix + "{" + ",".join(parts) + "}"
 
 
 def _quoted(text: str) -> str:

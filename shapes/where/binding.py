@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from shapes.where.arrays import ArrayValue
-from shapes.where.errors import WhereError
+from shapes.where.collations import Collation, collation_of
+from shapes.where.errors import EnumLabelError, Failure, WhereError
 from shapes.where.expressions import (
     All,
     Apply,
+    Case,
+    Choice,
     Collated,
     ColumnValue,
     Constant,
@@ -19,13 +22,14 @@ from shapes.where.expressions import (
     Elements,
     Expression,
     Not,
+    NullIf,
     Quantified,
     Slot,
     Test,
     uncollated,
 )
 from shapes.where.numbers import INT2_RANGE, INT4_RANGE, INT8_RANGE
-from shapes.where.routines import Routine
+from shapes.where.routine import Routine, unavailable
 from shapes.where.types import BOOL, INT2, INT4, INT8, Type
 
 TRUE = Constant(BOOL, True)
@@ -41,6 +45,25 @@ def bind(expression: Expression, values: Sequence[str]) -> Expression:
     Equal conditions become equal expressions: chains of AND and OR are flat and without constants,
     and an integer has the type of the integer column that it is compared with.
     """
+    bound = _bind(expression, values)
+    if isinstance(expression, _COLLATED) and expression.type.category == "S":
+        return _collated(bound, collation_of(expression))
+    return bound
+
+
+_COLLATED: Final = (Apply, Case, Choice, Convert, NullIf)
+
+
+def _collated(bound: Expression, before: Collation) -> Expression:
+    """Give an expression back the collation that it had from parts which are folded away."""
+    after = collation_of(bound)
+    explicit = before.strength > max(after.strength, 1)
+    if before.name and (before.name != after.name or explicit):
+        return Collated(bound, before.name)
+    return bound
+
+
+def _bind(expression: Expression, values: Sequence[str]) -> Expression:
     match expression:
         case Constant() | ColumnValue():
             return expression
@@ -63,9 +86,25 @@ def bind(expression: Expression, values: Sequence[str]) -> Expression:
 
 
 def _bind_other(
-    expression: Convert | Test | Distinct | Quantified | Elements | Collated, values: Sequence[str]
+    expression: Convert
+    | Test
+    | Distinct
+    | Quantified
+    | Elements
+    | Collated
+    | Choice
+    | NullIf
+    | Case,
+    values: Sequence[str],
 ) -> Expression:
     match expression:
+        case Choice():
+            return _choice(expression, values)
+        case NullIf():
+            left, right = bind(expression.left, values), bind(expression.right, values)
+            return _null_if(expression, left, right)
+        case Case():
+            return _case(expression, values)
         case Convert():
             return _convert(expression, bind(expression.argument, values))
         case Test():
@@ -89,6 +128,69 @@ def _bind_other(
             return Collated(bind(expression.argument, values), expression.collation)
 
 
+def _choice(choice: Choice, values: Sequence[str]) -> Expression:
+    """Without what is known to be NULL; COALESCE ends at what is known not to be."""
+    items: list[Expression] = []
+    for item in choice.items:
+        bound = bind(item, values)
+        if isinstance(bound, Constant) and bound.value is None:
+            continue
+        items.append(bound)
+        if isinstance(bound, Constant) and choice.word == "coalesce":
+            break
+    if not items:
+        return Constant(choice.type, None)
+    constants = [one for one in items if isinstance(one, Constant)]
+    if len(items) == 1 or (isinstance(items[0], Constant) and choice.word == "coalesce"):
+        return items[0]
+    if len(constants) == len(items):
+        return Constant(choice.type, extreme(choice)(*(one.value for one in constants)))
+    return Choice(choice.type, choice.word, tuple(items), choice.routine)
+
+
+def extreme(choice: Choice) -> Callable[..., Any]:
+    """The function that GREATEST or LEAST is: NULLs do not count, the first of equals wins."""
+    assert choice.routine is not None
+    less, greatest = choice.routine.apply, choice.word == "greatest"
+
+    def find(*values: Any) -> Any:
+        best = None
+        for value in values:
+            if value is None:
+                continue
+            if best is None or (less(best, value) if greatest else less(value, best)):
+                best = value
+        return best
+
+    return find
+
+
+def _null_if(expression: NullIf, left: Expression, right: Expression) -> Expression:
+    plain, other = uncollated(left), uncollated(right)
+    if isinstance(plain, Constant) and isinstance(other, Constant):
+        equal = None not in (plain.value, other.value)
+        if equal and expression.routine.apply(plain.value, other.value):
+            return Constant(expression.type, None)
+        return Constant(expression.type, plain.value)
+    return NullIf(expression.type, expression.routine, left, right)
+
+
+def _case(case: Case, values: Sequence[str]) -> Expression:
+    """Branches whose condition is known not to hold are not looked at, nor is what follows one whose
+    condition is known to hold."""
+    branches: list[tuple[Expression, Expression]] = []
+    otherwise: Expression | None = None
+    for condition, result in case.branches:
+        bound = bind(condition, values)
+        if not isinstance(bound, Constant):
+            branches.append((bound, bind(result, values)))
+        elif bound.value is True:
+            otherwise = bind(result, values)
+            break
+    otherwise = bind(case.otherwise, values) if otherwise is None else otherwise
+    return Case(case.type, tuple(branches), otherwise) if branches else otherwise
+
+
 def _boolean(value: object) -> Constant:
     return TRUE if value else FALSE
 
@@ -98,6 +200,8 @@ def _constant(slot: Slot, text: str) -> Constant:
         text = "-" + text
     try:
         return Constant(slot.type, slot.type.read(text))
+    except EnumLabelError as error:
+        raise EnumLabelError(error.message, slot.at) from None
     except ValueError:
         raise WhereError(f"invalid syntax for type {slot.type.name}: {text}", slot.at) from None
 
@@ -124,7 +228,7 @@ def _junction(
 def _align(routine: Routine, arguments: tuple[Expression, ...]) -> tuple[Expression, ...]:
     """Between a column and a constant of two integer types, retype the constant: `5` and `$1`
     mean the same."""
-    if len(arguments) != 2 or routine.parameters[0] not in _INTEGERS:
+    if routine.result is not BOOL or routine.parameters[0] not in _INTEGERS or len(arguments) != 2:
         return arguments
     left, right = arguments
     if isinstance(left, Constant) and isinstance(right, ColumnValue):
@@ -144,16 +248,32 @@ def _retype(constant: Constant, wanted: Type) -> Constant:
 def _apply(routine: Routine, arguments: tuple[Expression, ...], at: int) -> Expression:
     plain = [uncollated(one) for one in arguments]
     constants = [one.value for one in plain if isinstance(one, Constant)]
-    if None in constants:
+    if routine.strict and None in constants:
         return Constant(routine.result, None)
+    if routine.apply is unavailable:
+        return Apply(routine, arguments, at)
     if len(constants) == len(arguments):
-        try:
-            return Constant(routine.result, routine.apply(*constants))
-        except ValueError:
-            raise WhereError("Failed to apply function to constant arguments", at) from None
-    if routine.with_constant is not None and isinstance(plain[-1], Constant):
-        _try(routine.with_constant, constants[-1], at)
+        return _fold(routine, constants, at)
+    if routine.constants_only:
+        raise WhereError(routine.constants_only, at)
+    if routine.leading is not None:
+        first = plain[0]
+        if not isinstance(first, Constant):
+            raise WhereError(f"the first argument of {routine.name} must be a constant here", at)
+        _try(routine.leading, first.value, at)
+    last = plain[-1]
+    if routine.with_constant is not None and isinstance(last, Constant):
+        _try(routine.with_constant, last.value, at)
     return Apply(routine, arguments, at)
+
+
+def _fold(routine: Routine, constants: Sequence[Any], at: int) -> Constant:
+    try:
+        return Constant(routine.result, routine.apply(*constants))
+    except (ValueError, ArithmeticError) as error:
+        reason = f": {error}" if isinstance(error, Failure) else ""
+        message = f"Failed to apply function to constant arguments{reason}"
+        raise WhereError(message, at) from None
 
 
 def _try(function: Callable[[Any], object], constant: Hashable, at: int) -> None:
@@ -165,16 +285,16 @@ def _try(function: Callable[[Any], object], constant: Hashable, at: int) -> None
 
 
 def _convert(expression: Convert, argument: Expression) -> Expression:
-    cast = expression.cast
-    if not isinstance(argument, Constant):
+    cast, plain = expression.cast, uncollated(argument)
+    if not isinstance(plain, Constant):
         return Convert(cast, argument, expression.at)
-    value = argument.value
+    value = plain.value
     if value is None or cast.convert is None:
         return Constant(cast.target, value)
     try:
         return Constant(cast.target, cast.convert(value))
     except ValueError:
-        shown = argument.type.write(value)
+        shown = plain.type.write(value)
         source, target = cast.source.name, cast.target.name
         message = f"could not cast value {shown} from {source} to {target}"
         raise WhereError(message, expression.at) from None
@@ -204,7 +324,7 @@ def _quantified(expression: Quantified, left: Expression, array: Expression) -> 
 def _fold_quantified(expression: Quantified, left: Any, array: Any) -> Constant:
     try:
         found = quantify(expression.routine.apply, left, array, expression.every)
-    except ValueError:
+    except (ValueError, ArithmeticError):
         message = "Failed to apply function to constant arguments"
         raise WhereError(message, expression.at) from None
     return NULL if found is None else _boolean(found)

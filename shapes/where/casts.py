@@ -6,17 +6,20 @@ A conversion gets a non-NULL value and raises ValueError where Postgres raises a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from functools import partial
 from typing import Any, Final
 
-from shapes.where import numbers, strings, times
-from shapes.where.arrays import ArrayValue
+from shapes.where import intervals, jsonb, numbers, strings, times
+from shapes.where.arithmetic import fitted
+from shapes.where.arrays import ArrayValue, write_array
 from shapes.where.numbers import NAN, Float, NotANumber, Numeric
 from shapes.where.types import (
     BOOL,
     BPCHAR,
+    BYTEA,
     DATE,
     FLOAT4,
     FLOAT8,
@@ -24,13 +27,17 @@ from shapes.where.types import (
     INT4,
     INT8,
     INTERVAL,
+    JSON,
+    JSONB,
     NAME,
     NUMERIC,
     TEXT,
     TIME,
     TIMESTAMP,
     TIMESTAMPTZ,
+    TIMETZ,
     TYPES,
+    UNKNOWN,
     UUID,
     VARCHAR,
     Type,
@@ -60,6 +67,8 @@ def find_cast(source: Type, target: Type) -> Cast | None:
     """The conversion between two different types, if there is one."""
     if source.element is not None and target.element is not None:
         return _array_cast(source, source.element, target, target.element)
+    if source.element is not None and target in (TEXT, VARCHAR):
+        return _array_to_text(source, source.element, target)
     if source.category == "E" and target in (TEXT, VARCHAR):
         return Cast(source, target, None)
     return _CASTS.get((source, target))
@@ -71,6 +80,31 @@ def is_implicit(source: Type, target: Type) -> bool:
         return True
     cast = find_cast(source, target)
     return cast is not None and cast.implicit
+
+
+def common_type(types: Sequence[Type]) -> Type | None:
+    """The type that a list's items are converted to; None if their categories differ."""
+    common = types[0]
+    for one in types[1:]:
+        if one in (UNKNOWN, common):
+            continue
+        if common is UNKNOWN:
+            common = one
+        elif one.category != common.category:
+            return None
+        elif not common.preferred and is_implicit(common, one) and not is_implicit(one, common):
+            common = one
+    return TEXT if common is UNKNOWN else common
+
+
+def _array_to_text(source: Type, element: Type, target: Type) -> Cast | None:
+    """What Postgres prints, which says t and f for booleans."""
+    cast = find_cast(element, TEXT)
+    known = element in (TEXT, BOOL) or cast is not None
+    if not known or element is BPCHAR:
+        return None
+    write = strings.write_flag if element is BOOL else element.write
+    return Cast(source, target, partial(write_array, write=write))
 
 
 def _array_cast(source: Type, inner: Type, target: Type, wanted: Type) -> Cast | None:
@@ -137,7 +171,7 @@ def _float_to_numeric(digits: int) -> Callable[[Float], Numeric]:
     def convert(value: Float) -> Numeric:
         if isinstance(value, NotANumber):
             return NAN
-        return Decimal(f"{value:.{digits}g}") if math.isfinite(value) else Decimal(value)
+        return fitted(Decimal(f"{value:.{digits}g}" if math.isfinite(value) else value))
 
     return convert
 
@@ -167,12 +201,33 @@ _add(DATE, TIMESTAMP, times.in_timestamp_range, implicit=True)
 _add(DATE, TIMESTAMPTZ, times.in_timestamp_range, implicit=True)
 _add(TIMESTAMP, TIMESTAMPTZ, None, implicit=True)
 _add(TIMESTAMPTZ, TIMESTAMP, None)
-_add(TIME, INTERVAL, None, implicit=True)
+_add(TIME, INTERVAL, intervals.from_time, implicit=True)
+_add(INTERVAL, TIME, intervals.to_time)
+_add(TIME, TIMETZ, times.time_to_timetz, implicit=True)
+_add(TIMETZ, TIME, times.timetz_to_time)
+_add(TIMESTAMPTZ, TIMETZ, times.timestamptz_to_timetz)
 for _source in (TIMESTAMP, TIMESTAMPTZ):
     _add(_source, DATE, times.timestamp_to_date)
     _add(_source, TIME, times.timestamp_to_time)
 
+# -- JSON ------------------------------------------------------------------------------------------
+
+for _target, _limits in _INTEGERS:
+    _add(JSONB, _target, jsonb.to_number(_to_integer(_limits)))
+_add(JSONB, NUMERIC, jsonb.to_number(Decimal))
+_add(JSONB, FLOAT4, jsonb.to_number(_numeric_to_float4))
+_add(JSONB, FLOAT8, jsonb.to_number(_numeric_to_float8))
+_add(JSONB, BOOL, jsonb.to_bool)
+_add(JSON, JSONB, jsonb.read_jsonb)
+_add(JSONB, JSON, jsonb.write_json)
+
 # -- texts -----------------------------------------------------------------------------------------
+
+_UNDERSTOOD: Final = (
+    *(BOOL, INT2, INT4, INT8, NUMERIC, FLOAT4, FLOAT8, UUID, BYTEA, JSON, JSONB),
+    *(DATE, TIMESTAMP, TIMESTAMPTZ, TIME),
+)
+"""Types of which the texts in a column are read: all that Postgres reads, or all in ISO 8601."""
 
 for _source in TYPES.values():
     for _target in (TEXT, VARCHAR):
@@ -183,7 +238,7 @@ for _source in (TEXT, VARCHAR):
     _add(_source, NAME, strings.read_name, implicit=True)
     for _target in TYPES.values():
         if _target.category != "S":
-            _understood = _target in (BOOL, INT2, INT4, INT8, NUMERIC, UUID)
+            _understood = _target in _UNDERSTOOD
             _add(_source, _target, _target.read, constants_only=not _understood)
 _add(TEXT, VARCHAR, None, implicit=True)
 _add(VARCHAR, TEXT, None, implicit=True)

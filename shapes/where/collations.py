@@ -6,18 +6,22 @@ default gives way to any other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from shapes.where import letters
+from shapes.where.errors import MissingLettersError, WhereError
 from shapes.where.expressions import (
-    Apply,
+    Case,
     Collated,
     ColumnValue,
-    Convert,
-    Elements,
+    Constant,
     Expression,
+    Slot,
+    parts_of,
 )
-from shapes.where.routines import Routine
+from shapes.where.letters import Letters
+from shapes.where.routine import Routine
 from shapes.where.types import NAME
 
 DEFAULT: Final = "default"
@@ -44,6 +48,9 @@ _CONFLICT = Collation(1, "", deterministic=False)
 
 
 def collation_of(expression: Expression) -> Collation:
+    type_ = expression.type.element or expression.type
+    if type_.category != "S":
+        return _NONE
     if isinstance(expression, Collated):
         name = expression.collation
         return Collation(2, name, bytewise=name in BYTEWISE)
@@ -51,15 +58,19 @@ def collation_of(expression: Expression) -> Collation:
         column = expression.column
         name = column.collation or DEFAULT
         return Collation(1, name, column.deterministic, column.bytewise or name in BYTEWISE)
-    if isinstance(expression, Convert):
-        source = (expression.argument.type.element or expression.argument.type).category
-        return collation_of(expression.argument) if source == "S" else Collation(1, DEFAULT)
-    if isinstance(expression, Apply):
-        return combine(expression.arguments)
-    if isinstance(expression, Elements):
-        return combine(expression.items)
     # The only type whose collation is not the database's.
-    return _NAME if (expression.type.element or expression.type) is NAME else _NONE
+    own = _NAME if type_ is NAME else _NONE
+    if isinstance(expression, Constant | Slot):
+        return own
+    found = combine(_deciding(expression))
+    return found if found.strength else own._replace(strength=1)
+
+
+def _deciding(expression: Expression) -> Sequence[Expression]:
+    """The parts that an expression has its collation from."""
+    if isinstance(expression, Case):
+        return [*(result for _, result in expression.branches), expression.otherwise]
+    return parts_of(expression)
 
 
 def combine(expressions: Sequence[Expression]) -> Collation:
@@ -71,27 +82,36 @@ def combine(expressions: Sequence[Expression]) -> Collation:
             best = one
         elif one.strength == best.strength and one.name != best.name and one.name != DEFAULT:
             best = one if best.name == DEFAULT else _CONFLICT
+        elif one.name == best.name and one.bytewise:
+            best = best._replace(bytewise=True)
     return best
 
 
-def objection(routine: Routine, arguments: Sequence[Expression]) -> str | None:
-    """Why the routine cannot be evaluated for texts of these collations, if it cannot."""
-    need = routine.collation
-    if not need:
+def objection(routine: Routine, collation: Collation) -> str | None:
+    """Why the routine cannot be evaluated for texts of this collation, if it cannot."""
+    if not routine.collation:
         return None
-    collation = combine(arguments)
     if not collation.name:
         return (
             "could not determine which collation to use, because the two sides have different ones"
         )
     if not collation.deterministic:
         return f'texts of the nondeterministic collation "{collation.name}" cannot be compared here'
-    if (need == "order" and not collation.bytewise) or (
-        need == "ascii" and collation.name not in _ASCII
-    ):
-        what = "ILIKE" if need == "ascii" else f'"{routine.name}" between texts'
+    if routine.collation == "order" and not collation.bytewise:
         return (
-            f'{what} depends on the collation "{collation.name}", which only the database knows; '
-            'add COLLATE "C" to the column'
+            f'"{routine.name}" between texts depends on the collation "{collation.name}", which '
+            'only the database knows; add COLLATE "C" to the column'
         )
     return None
+
+
+def letters_of(collation: Collation, known: Mapping[str, Letters | str], at: int) -> Letters:
+    """The upper and lower case of a collation. Raises WhereError if these are not to be had."""
+    if collation.name in _ASCII:
+        return letters.ASCII
+    found = known.get(collation.name)
+    if found is None:
+        raise MissingLettersError(collation.name, at)
+    if isinstance(found, str):
+        raise WhereError(found, at)
+    return found

@@ -7,8 +7,9 @@ in constants alone share one code object.
 Three-valued logic is compiled by what is asked: `_true(x)` is Python source that is true if and only
 if x is TRUE, `_false(x)` likewise for FALSE, and `_value(x)` yields True, False or None.
 
-Where Postgres raises an error for a row (a text that is no number, an overflow), the part of the
-condition that fails counts as NULL.
+Where Postgres raises an error for a row (a text that is no number, an overflow), so does the function:
+EvaluationError. Parts are looked at from left to right until the answer is known, as Postgres does
+it, except that it begins with the cheaper part of an AND if that is the whole condition; so do we.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from functools import lru_cache
 from typing import Any, cast
 
 from shapes.where.arrays import ArrayValue
-from shapes.where.binding import quantify
-from shapes.where.errors import UnchangedValueError
+from shapes.where.binding import extreme, quantify
+from shapes.where.errors import EvaluationError, Failure, UnchangedValueError
 from shapes.where.expressions import (
     All,
     Apply,
+    Case,
+    Choice,
     Collated,
     ColumnValue,
     Constant,
@@ -33,13 +36,15 @@ from shapes.where.expressions import (
     Elements,
     Expression,
     Not,
+    NullIf,
     Quantified,
     Slot,
     Test,
     columns_in,
+    parts_of,
     uncollated,
 )
-from shapes.where.rows import UNCHANGED, Predicate
+from shapes.where.rows import UNCHANGED, Predicate, Row
 from shapes.where.types import TEXT, VARCHAR, Type
 
 
@@ -51,6 +56,12 @@ def compile_condition(expression: Expression, positions: Mapping[str, int]) -> P
     return _Compiler(expression, positions).compile(expression)
 
 
+def compile_value(expression: Expression, positions: Mapping[str, int]) -> Callable[[Row], Any]:
+    """A function from a row to the expression's value, None for NULL. It raises what the function
+    of a condition does."""
+    return _Compiler(expression, positions).compile(expression, value=True)
+
+
 class _Compiler:
     def __init__(self, expression: Expression, positions: Mapping[str, int]) -> None:
         self._positions = positions
@@ -59,14 +70,21 @@ class _Compiler:
         self._temporaries = 0
         self._kept: set[int] = set()
 
-    def compile(self, expression: Expression) -> Predicate:
-        answer = self._true(expression)
+    def compile(self, expression: Expression, *, value: bool = False) -> Callable[[Row], Any]:
+        """A function over a row: whether the expression is TRUE, or what its value is."""
+        if isinstance(expression, All) and not value:
+            expression = All(tuple(sorted(expression.parts, key=_cost)))
+        answer = self._value(expression) if value else self._true(expression)
         lines = ["def test(r):"]
         for name in self._uses:
             position = self._positions[name]
             lines.append(f" if r[{position}] is U: raise E({self._constant(name)})")
         lines += [f" c{position} = N" for position in sorted(self._kept)]
-        lines.append(f" return {answer}")
+        lines += [" try:", f"  return {answer}"]
+        lines += [
+            " except (ValueError, ArithmeticError, RecursionError) as error:",
+            "  raise F(error) from None",
+        ]
         return _factory("\n  ".join(lines), len(self._constants))(*self._constants)
 
     # -- names in the source -----------------------------------------------------------------------
@@ -110,7 +128,7 @@ class _Compiler:
                 return self._test(expression, expression.negated)
             case Distinct():
                 return self._distinct(expression, expression.negated)
-            case Apply() if not expression.routine.fallible:
+            case Apply():
                 return self._same_text(expression) or self._applied(expression, "{}")
             case Quantified():
                 return self._member(expression) or f"({self._value(expression)} is True)"
@@ -131,8 +149,8 @@ class _Compiler:
                 return self._test(expression, not expression.negated)
             case Distinct():
                 return self._distinct(expression, not expression.negated)
-            case Apply() if not expression.routine.fallible:
-                return self._applied(expression, "not {}")
+            case Apply():
+                return self._applied(expression, "({} is False)")
             case _:
                 return f"({self._value(expression)} is False)"
 
@@ -196,9 +214,7 @@ class _Compiler:
                     return raw
                 return f"({self._parsed(expression)} if {raw} is not None else None)"
             case All() | Either():
-                logic = _and if isinstance(expression, All) else _or
-                parts = ", ".join(map(self._value, expression.parts))
-                return f"{self._constant(logic)}({parts})"
+                return self._junction(expression)
             case Not():
                 return f"{self._constant(_not)}({self._value(expression.part)})"
             case Test() | Distinct():
@@ -208,8 +224,34 @@ class _Compiler:
             case _:
                 return self._other_value(expression)
 
-    def _other_value(self, expression: Slot | Convert | Quantified | Elements | Collated) -> str:
+    def _junction(self, junction: All | Either) -> str:
+        decisive = not isinstance(junction, All)
+        names = [self._temporary() for _ in junction.parts]
+        parts = zip(names, map(self._value, junction.parts), strict=True)
+        decided = " or ".join(f"({name} := {part}) is {decisive}" for name, part in parts)
+        unknown = " or ".join(f"{name} is None" for name in names)
+        return f"({decisive} if {decided} else None if {unknown} else {not decisive})"
+
+    def _other_value(
+        self, expression: Slot | Convert | Quantified | Elements | Collated | Choice | NullIf | Case
+    ) -> str:
         match expression:
+            case Choice():
+                return self._choice(expression)
+            case NullIf():
+                left, right = self._temporary(), self._temporary()
+                equal = self._constant(expression.routine.apply)
+                return (
+                    f"(None if ({left} := {self._value(expression.left)}) is not None"
+                    f" and ({right} := {self._value(expression.right)}) is not None"
+                    f" and {equal}({left}, {right}) else {left})"
+                )
+            case Case():
+                branches = (
+                    f"{self._value(result)} if {self._true(condition)} else "
+                    for condition, result in expression.branches
+                )
+                return f"({''.join(branches)}{self._value(expression.otherwise)})"
             case Slot():
                 raise ValueError("the expression is not bound")
             case Convert():
@@ -221,10 +263,21 @@ class _Compiler:
                 return f"(((1, {len(expression.items)}),), ({items}))"
             case Quantified():
                 routine = expression.routine
-                apply = self._constant(_safe(routine.apply) if routine.fallible else routine.apply)
+                apply = self._constant(routine.apply)
                 left, array = self._value(expression.left), self._value(expression.array)
                 quantifier = self._constant(quantify)
                 return f"{quantifier}({apply}, {left}, {array}, {expression.every})"
+
+    def _choice(self, choice: Choice) -> str:
+        if choice.word != "coalesce":
+            items = ", ".join(map(self._value, choice.items))
+            return f"{self._constant(extreme(choice))}({items})"
+        *items, last = choice.items
+        source = ""
+        for item in items:
+            name = self._temporary()
+            source += f"{name} if ({name} := {self._value(item)}) is not None else "
+        return f"({source}{self._value(last)})"
 
     def _converted(self, convert: Convert) -> str:
         column = text_in_row(convert)
@@ -233,22 +286,29 @@ class _Compiler:
         if convert.cast.convert is None:
             return self._value(convert.argument)
         check, operand = self._operand(convert.argument)
-        function = self._constant(_safe(convert.cast.convert))
+        function = self._constant(convert.cast.convert)
         return f"({function}({operand}) if {check or True} else None)"
 
     def _applied(self, apply: Apply, form: str, otherwise: str = "") -> str:
         """A routine's result in the given form; `otherwise`, or a falsehood, if it is NULL."""
         routine = apply.routine
+        if not routine.strict:
+            values = ", ".join(map(self._value, apply.arguments))
+            return form.format(f"{self._constant(routine.apply)}({values})")
         last = uncollated(apply.arguments[-1])
         operands = [self._operand(one) for one in apply.arguments]
         checks = " and ".join(check for check, _ in operands if check)
         if routine.with_constant is not None and isinstance(last, Constant):
             function = self._constant(routine.with_constant(last.value))
             result = f"{function}({operands[0][1]})"
+        elif routine.leading is not None:
+            first = uncollated(apply.arguments[0])
+            assert isinstance(first, Constant)
+            result = f"{self._constant(routine.leading(first.value))}({operands[1][1]})"
         elif routine.code is not None:
             result = routine.code.format(*(operand for _, operand in operands))
         else:
-            function = self._constant(_safe(routine.apply) if routine.fallible else routine.apply)
+            function = self._constant(routine.apply)
             result = f"{function}({', '.join(operand for _, operand in operands)})"
         result = form.format(result)
         if otherwise:
@@ -259,7 +319,7 @@ class _Compiler:
         """Source that says whether an operand is not NULL (empty if it never is), and its value."""
         expression = uncollated(expression)
         if isinstance(expression, Constant):
-            return "", self._constant(expression.value)
+            return "False" * (expression.value is None), self._constant(expression.value)
         if isinstance(expression, ColumnValue):
             return f"{self._raw(expression)} is not None", self._parsed(expression)
         name = self._temporary()
@@ -278,38 +338,26 @@ def text_in_row(expression: Expression) -> ColumnValue | None:
     return None
 
 
+def _cost(expression: Expression) -> int:
+    """How many functions are called, as Postgres counts them to order conditions."""
+    return isinstance(expression, Apply | Convert | Distinct | NullIf | Quantified) + sum(
+        map(_cost, parts_of(expression))
+    )
+
+
 def _agree(expression: Expression, constant: Type) -> bool:
     """Whether a text in the row and the text of a constant of this type are of the same kind."""
     own = uncollated(expression).type
     return own is constant or own.category == constant.category == "S"
 
 
-def _and(*values: bool | None) -> bool | None:
-    if False in values:
-        return False
-    return None if None in values else True
-
-
-def _or(*values: bool | None) -> bool | None:
-    if True in values:
-        return True
-    return None if None in values else False
-
-
 def _not(value: bool | None) -> bool | None:
     return None if value is None else not value
 
 
-def _safe(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, with None where it would raise what Postgres would."""
-
-    def call(*arguments: Any) -> Any:
-        try:
-            return function(*arguments)
-        except (ValueError, ArithmeticError):
-            return None
-
-    return call
+def _failed(error: Exception) -> EvaluationError:
+    """Only messages of our own are known to be without values."""
+    return EvaluationError(str(error) if isinstance(error, Failure) else "a value is not valid")
 
 
 def _factory(source: str, constants: int) -> Callable[..., Predicate]:
@@ -321,7 +369,12 @@ def _factory(source: str, constants: int) -> Callable[..., Predicate]:
 def _make(source: str, constants: int) -> Callable[..., Predicate]:
     names = ", ".join(f"k{number}" for number in range(constants))
     whole = f"def make({names}):\n  {source}\n  return test\n"
-    namespace: dict[str, Any] = {"U": UNCHANGED, "N": _NOT_PARSED, "E": UnchangedValueError}
+    namespace: dict[str, Any] = {
+        "U": UNCHANGED,
+        "N": _NOT_PARSED,
+        "E": UnchangedValueError,
+        "F": _failed,
+    }
     exec(compile(whole, "<where clause>", "exec"), namespace)
     return namespace["make"]
 

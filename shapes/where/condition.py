@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 from engine.table import Table
@@ -12,11 +13,15 @@ from shapes.where.checker import Checker
 from shapes.where.compiler import compile_condition
 from shapes.where.errors import WhereError
 from shapes.where.expressions import Expression
-from shapes.where.keys import Plan, plans
+from shapes.where.keys import Plan
+from shapes.where.letters import Letters
 from shapes.where.lexer import NAME, NUMBER, PARAMETER, STRING, Token, check_characters, tokenize
 from shapes.where.parser import Parser, number_type
+from shapes.where.plans import plans
 from shapes.where.rendering import render
 from shapes.where.rows import Predicate
+
+NO_LETTERS: Final[Mapping[str, Letters | str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,10 +32,16 @@ class Template:
     """
 
     table: Table
+    letters: Mapping[str, Letters | str]
     expression: Expression
     columns: frozenset[str]
     slots: tuple[int, ...]
     parameters: tuple[int, ...]
+
+    def fits(self, table: Table, letters: Mapping[str, Letters | str]) -> bool:
+        """Whether a clause means the same for this table of this database."""
+        same = self.table is table or (self.table == table and self.table.labels == table.labels)
+        return same and self.letters is letters
 
 
 class Condition:
@@ -65,7 +76,7 @@ class Condition:
 
     @property
     def plans(self) -> list[Plan]:
-        """The ways to find this condition through an index; see `shapes.where.keys`."""
+        """The ways to find this condition through an index; see `shapes.where.plans`."""
         return plans(self.expression)
 
     def compile(self, positions: Mapping[str, int]) -> Predicate:
@@ -78,32 +89,70 @@ class Condition:
         return compile_condition(self.expression, positions)
 
 
-def parse_where(text: str, params: Mapping[int, str], table: Table) -> Condition:
-    """Check a where clause with the values of its `$n`. Raises WhereError."""
+def parse_where(
+    text: str,
+    params: Mapping[int, str],
+    table: Table,
+    letters: Mapping[str, Letters | str] = NO_LETTERS,
+) -> Condition:
+    """Check a where clause with the values of its `$n`.
+
+    `letters`: upper and lower case of the database's collations by name, or why it cannot be known.
+    Raises WhereError, as MissingLettersError if those of a certain collation are wanted.
+    """
     tokens = tokenize(text)
     skeleton = _skeleton(tokens)
     template = _templates.get((table.oid, skeleton))
-    if template is not None and (template.table is table or template.table == table):
+    if template is not None and template.fits(table, letters):
         try:
             return _condition(template, tokens, params)
         except WhereError:
             # Its locations are those of another text.
             pass
-    template = _make_template(text, tokens, table)
+    template = _make_template(text, tokens, table, letters)
     condition = _condition(template, tokens, params)
     _remember((table.oid, skeleton), template)
     return condition
 
 
-def _make_template(text: str, tokens: list[Token], table: Table) -> Template:
+def parse_subset_where(
+    text: str, params: Mapping[int, str], table: Table, names: Collection[str]
+) -> str:
+    """The canonical SQL of a where clause that Postgres alone will evaluate, as `Condition.sql`.
+
+    What is refused elsewhere because it cannot be evaluated here is possible. `names` are the
+    columns that the clause may name. Raises WhereError.
+    """
+    tokens = tokenize(text)
+    visible = tuple([column for column in table.columns if column.name in names])
+    part = replace(table, columns=visible)
+    template = _make_template(text, tokens, part, NO_LETTERS, evaluated=False)
+    return _condition(template, tokens, params).sql
+
+
+def _make_template(
+    text: str,
+    tokens: list[Token],
+    table: Table,
+    letters: Mapping[str, Letters | str],
+    *,
+    evaluated: bool = True,
+) -> Template:
     parser = Parser(text, tokens)
     tree = parser.parse()
     numbers = {int(token.value[1:]) for token in tokens if token.kind == PARAMETER}
     parameters = tuple(sorted(numbers))
     slots = {number: len(parser.slots) + place for place, number in enumerate(parameters)}
-    checker = Checker(table, slots)
+    checker = Checker(table, slots, letters, evaluated=evaluated)
     expression = checker.condition(tree)
-    return Template(table, expression, frozenset(checker.columns), tuple(parser.slots), parameters)
+    return Template(
+        table,
+        letters,
+        expression,
+        frozenset(checker.columns),
+        tuple(parser.slots),
+        parameters,
+    )
 
 
 def _condition(template: Template, tokens: list[Token], params: Mapping[int, str]) -> Condition:

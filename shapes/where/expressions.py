@@ -142,6 +142,36 @@ class Collated:
         return self.argument.type
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`COALESCE`, `GREATEST` or `LEAST` by the word, of items of one type. `routine` is the `<` of
+    the latter two."""
+
+    type: Type
+    word: str
+    items: tuple[Expression, ...]
+    routine: Routine | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NullIf:
+    """`NULLIF(left, right)`. `routine` is the equality of the two."""
+
+    type: Type
+    routine: Routine
+    left: Expression
+    right: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`CASE WHEN condition THEN result … ELSE otherwise END`, with the two as pairs."""
+
+    type: Type
+    branches: tuple[tuple[Expression, Expression], ...]
+    otherwise: Expression
+
+
 Expression: TypeAlias = (
     Constant
     | Slot
@@ -156,6 +186,9 @@ Expression: TypeAlias = (
     | Quantified
     | Elements
     | Collated
+    | Choice
+    | NullIf
+    | Case
 )
 
 
@@ -185,11 +218,19 @@ def parts_of(expression: Expression) -> tuple[Expression, ...]:
             return (expression.part,)
         case Convert() | Test() | Collated():
             return (expression.argument,)
-        case Distinct():
+        case Distinct() | NullIf():
             return (expression.left, expression.right)
         case Quantified():
             return (expression.left, expression.array)
-        case Elements():
+        case Elements() | Choice():
             return expression.items
+        case Case():
+            parts = [part for branch in expression.branches for part in branch]
+            return (*parts, expression.otherwise)
         case _:
             return ()
+
+
+def size_of(expression: Expression) -> int:
+    """How many expressions it consists of."""
+    return 1 + sum(map(size_of, parts_of(expression)))

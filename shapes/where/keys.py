@@ -1,39 +1,85 @@
 """How a condition can be found through an index, instead of by trying it on every change.
 
-A key is a fact about one column: its value, or one element of its array, is a certain constant. A
-plan is a set of keys of which at least one must hold of every row that the condition is TRUE of.
+A key is a fact about a row: what an operand (a column, or an expression over columns) is, contains or
+lies between. A plan is a set of keys of which at least one must hold of every row that the condition
+is TRUE of; `shapes.where.plans` finds the plans of a condition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Final, NamedTuple, cast
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from shapes.where.arrays import ArrayValue
-from shapes.where.compiler import text_in_row
-from shapes.where.expressions import (
-    All,
-    Apply,
-    ColumnValue,
-    Constant,
-    Distinct,
-    Either,
-    Expression,
-    Quantified,
-    uncollated,
-)
-from shapes.where.types import BOOL, Type
+from shapes.where.expressions import Expression, columns_in
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """What a key speaks of: the column, or the expression that is `sql`.
+
+    The text of a column stands for its value, or is made one by `parse`. `null`: not the value is
+    meant but whether it is NULL. `fold`: what is done to a text before it is looked at.
+    """
+
+    column: str
+    parse: Callable[[str], Hashable] | None = None
+    null: bool = False
+    sql: str = ""
+    fold: Callable[[str], str] | None = None
+    expression: Expression | None = field(default=None, compare=False)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns that it depends on."""
+        if self.expression is None:
+            return [self.column]
+        return [one.column.name for one in columns_in(self.expression)]
+
+
+class Kind(Enum):
+    """What the keys of an index say of its operands."""
+
+    VALUE = "the operands have these values"
+    ELEMENT = "the array has this element"
+    SPAN = "the value lies in this span"
+    PREFIX = "the text begins so"
+    PART = "the text contains this"
 
 
 class Index(NamedTuple):
-    """What keys of one kind are compared with: a column's text, or an element's, after `parse`."""
+    """Keys of one kind about the same operands, of which only VALUE has several."""
 
-    column: str
-    element: bool
-    parse: Callable[[str], Hashable] | None
+    kind: Kind
+    operands: tuple[Operand, ...]
+
+
+Bound: TypeAlias = tuple[Any, int] | tuple[()]
+
+
+class Span(NamedTuple):
+    """All values x with `low <= (x, 0) <= high`: a bound that excludes its value has a 1, or as the
+    high one a -1, beside it. `()` and None stand for no bound."""
+
+    low: Bound
+    high: tuple[Any, int] | None
+
+    @property
+    def empty(self) -> bool:
+        return self.high is not None and self.high < self.low
+
+    def __and__(self, other: Span) -> Span:
+        """The values that lie in both."""
+        low = max(self.low, other.low)
+        if self.high is None or other.high is None:
+            return Span(low, other.high if self.high is None else self.high)
+        return Span(low, min(self.high, other.high))
 
 
 class Key(NamedTuple):
+    """`value` is a Span if the index is of spans, a tuple if it has several operands."""
+
     index: Index
     value: Hashable
 
@@ -44,125 +90,14 @@ class Plan(NamedTuple):
     keys: tuple[Key, ...]
     exact: bool
 
+    @property
+    def safe(self) -> bool:
+        """Whether none of its keys is about an expression, whose evaluation may fail."""
+        return all(not one.sql for key in self.keys for one in key.index.operands)
+
 
 NEVER: Final = Plan((), True)
-_MOST_ALTERNATIVES: Final = 8
 
-
-def plans(expression: Expression) -> list[Plan]:
-    """The alternatives, of which any one will do. Empty: the condition must be tried."""
-    match expression:
-        case Constant():
-            return [] if expression.value is True else [NEVER]
-        case All():
-            found = [plan for part in expression.parts for plan in plans(part)]
-            return [plan._replace(exact=False) for plan in found[:_MOST_ALTERNATIVES]]
-        case Either():
-            return _either([plans(part) for part in expression.parts])
-        case Apply():
-            return _operator(expression)
-        case Distinct() if expression.negated:
-            return _equal(expression.left, expression.right)
-        case Quantified() if expression.routine.name == "=" and not expression.every:
-            return _any(expression)
-        case _:
-            return []
-
-
-def _preference(plan: Plan) -> tuple[bool, bool, int]:
-    """Sorts plans whose keys hold of few rows first."""
-    boolean = any(key.index.parse is BOOL.parse for key in plan.keys)
-    return boolean, any(key.index.element for key in plan.keys), len(plan.keys)
-
-
-def _either(branches: list[list[Plan]]) -> list[Plan]:
-    if not all(branches):
-        return []
-    best = [min(branch, key=_preference) for branch in branches]
-    keys = dict.fromkeys(key for plan in best for key in plan.keys)
-    return [Plan(tuple(keys), all(one.exact for one in best))]
-
-
-def _operator(apply: Apply) -> list[Plan]:
-    if len(apply.arguments) != 2:
-        return []
-    left, right = apply.arguments
-    match apply.routine.name:
-        case "=":
-            return _equal(left, right)
-        case "@>":
-            return _contains(left, right)
-        case "<@":
-            return _contains(right, left)
-        case "&&":
-            return _overlaps(left, right) or _overlaps(right, left)
-        case _:
-            return []
-
-
-def _equal(left: Expression, right: Expression) -> list[Plan]:
-    left, right = uncollated(left), uncollated(right)
-    if isinstance(left, Constant):
-        left, right = right, left
-    if not isinstance(right, Constant) or right.value is None:
-        return []
-    return _one_of(left, right.type, (right.value,))
-
-
-def _one_of(operand: Expression, constant: Type, values: Sequence[Hashable]) -> list[Plan]:
-    """The plan for an operand that must equal one of the values."""
-    operand = uncollated(operand)
-    column = text_in_row(operand)
-    if column is not None and (operand.type is constant or constant.category == "S"):
-        index = Index(column.column.name, False, None)
-        values = [constant.write(value) for value in values]
-    elif isinstance(operand, ColumnValue) and operand.type.element is None:
-        column = operand
-        index = Index(column.column.name, False, column.type.parse)
-    else:
-        return []
-    return [Plan(tuple(Key(index, value) for value in dict.fromkeys(values)), True)]
-
-
-def _any(quantified: Quantified) -> list[Plan]:
-    left, array = uncollated(quantified.left), quantified.array
-    if isinstance(array, Constant) and array.type.element is not None:
-        return _one_of(left, array.type.element, _elements(array))
-    if isinstance(left, Constant) and left.value is not None and isinstance(array, ColumnValue):
-        return [Plan(_element_keys(array, left.type, (left.value,)), True)]
-    return []
-
-
-def _contains(array: Expression, part: Expression) -> list[Plan]:
-    """`array @> part`: every element will do as a key, the only one of several exactly."""
-    if not isinstance(array, ColumnValue) or not isinstance(part, Constant):
-        return []
-    assert part.type.element is not None
-    keys = _element_keys(array, part.type.element, _elements(part))
-    if None in cast(ArrayValue, part.value)[1]:
-        return [NEVER]
-    return [Plan((key,), len(keys) == 1) for key in keys[:_MOST_ALTERNATIVES]]
-
-
-def _overlaps(array: Expression, part: Expression) -> list[Plan]:
-    if not isinstance(array, ColumnValue) or not isinstance(part, Constant):
-        return []
-    assert part.type.element is not None
-    return [Plan(_element_keys(array, part.type.element, _elements(part)), True)]
-
-
-def _elements(array: Constant) -> list[Hashable]:
-    return [one for one in cast(ArrayValue, array.value)[1] if one is not None]
-
-
-def _element_keys(
-    array: ColumnValue, constant: Type, values: Sequence[Hashable]
-) -> tuple[Key, ...]:
-    element = array.type.element
-    assert element is not None
-    if element.canonical and (element is constant or element.category == constant.category == "S"):
-        index = Index(array.column.name, True, None)
-        values = [constant.write(value) for value in values]
-    else:
-        index = Index(array.column.name, True, element.parse)
-    return tuple(Key(index, value) for value in dict.fromkeys(values))
+LONGEST_PREFIX: Final = 24
+PART_LENGTH: Final = 4
+"""Longer prefixes and parts are cut to these lengths, which bounds what a row has of them."""

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+_FUNCTIONS = """
+    authorization binary collation concurrently cross current_schema freeze full ilike inner is
+    isnull join left like natural notnull outer overlaps right similar tablesample verbose
+"""
+FUNCTION_WORDS = frozenset(_FUNCTIONS.split())
+"""Reserved words that can name a function nevertheless."""
+
 _RESERVED = """
     all analyse analyze and any array as asc asymmetric both case cast check collate column
     constraint create current_catalog current_date current_role current_time current_timestamp
@@ -9,10 +16,17 @@ _RESERVED = """
     grant group having in initially intersect into lateral leading limit localtime localtimestamp
     not null offset on only or order placing primary references returning select session_user some
     symmetric system_user table then to trailing true union unique user using variadic when where
-    window with authorization binary collation concurrently cross current_schema freeze full ilike
-    inner is isnull join left like natural notnull outer overlaps right similar tablesample verbose
+    window with
 """
-RESERVED = frozenset(_RESERVED.split())
+RESERVED = frozenset(_RESERVED.split()) | FUNCTION_WORDS
+
+_NO_FUNCTIONS = """
+    between bigint bit boolean char character dec decimal float inout int integer interval
+    merge_action national nchar none numeric out precision real setof smallint time timestamp
+    values varchar
+"""
+NO_FUNCTIONS = frozenset(_NO_FUNCTIONS.split())
+"""Words that can name a column but not a function."""
 
 _VALUE_FUNCTIONS = """
     current_catalog current_date current_role current_schema current_time current_timestamp
@@ -49,6 +63,7 @@ TYPE_ALIASES = {
     "interval": "interval",
     "json": "json",
     "jsonb": "jsonb",
+    "macaddr": "macaddr",
     "name": "name",
     "numeric": "numeric",
     "real": "float4",

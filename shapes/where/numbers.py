@@ -10,7 +10,14 @@ from __future__ import annotations
 import math
 import re
 import struct
-from decimal import Decimal, InvalidOperation
+from decimal import (
+    ROUND_CEILING,
+    ROUND_FLOOR,
+    ROUND_HALF_EVEN,
+    Context,
+    Decimal,
+    InvalidOperation,
+)
 from fractions import Fraction
 from typing import Final, TypeAlias
 
@@ -108,7 +115,10 @@ def read_numeric(text: str) -> Numeric:
         raise ValueError("too many digits")
     if value and value.adjusted() >= _MAX_DIGITS_BEFORE:
         raise ValueError("out of range")
-    return value if value else Decimal(0).scaleb(min(exponent, 0))
+    if not value:
+        return Decimal(0).scaleb(min(exponent, 0))
+    # Digits behind the point are counted by the exponent, which therefore is not positive.
+    return Decimal(int(value)) if exponent > 0 else value
 
 
 def parse_numeric(text: str) -> Numeric:
@@ -175,31 +185,63 @@ def narrow(value: Float) -> Float:
 
 def write_float8(value: Float) -> str:
     """The shortest text that reads as the same number, laid out as Postgres does."""
-    return _write_float(value, repr(value), 15)
+    if isinstance(value, NotANumber) or not value or not math.isfinite(value):
+        return _write_float(value, Decimal(0), 15)
+    low, high = math.nextafter(value, -math.inf), math.nextafter(value, math.inf)
+    shortest = Decimal(repr(value))
+    if not _between(shortest, value, low, high):
+        shortest = _shortest(value, low, high)
+    return _write_float(value, shortest, 15)
 
 
 def write_float4(value: Float) -> str:
-    if isinstance(value, NotANumber) or not math.isfinite(value):
-        return write_float8(value)
-    texts = (f"{value:.{digits}g}" for digits in range(1, 10))
-    return _write_float(value, next(text for text in texts if _reads_as(text, value)), 6)
+    if isinstance(value, NotANumber) or not value or not math.isfinite(value):
+        return _write_float(value, Decimal(0), 6)
+    bits, step = _bits(value), 1 if value > 0 else -1
+    low, high = _from_bits(bits - step), _from_bits(bits + step)
+    return _write_float(value, _shortest(value, low, high), 6)
 
 
-def _reads_as(text: str, value: float) -> bool:
-    try:
-        return _as_float4(float(text)) == value
-    except OverflowError:
-        return False
+_WIDE: Final = Context(prec=2000)
+"""Wide enough for every digit of a float8."""
 
 
-def _write_float(value: Float, shortest: str, fixed_digits: int) -> str:
+def _between(text: Decimal, value: float, low: float, high: float) -> bool:
+    """Whether a number is nearer to a float than to its neighbours. Half way is not near enough for
+    Postgres."""
+    exact, twice = Decimal(value), _WIDE.add(text, text)
+    # Beyond the largest numbers it goes on as before them.
+    below = Decimal(low) if math.isfinite(low) else _beyond(exact, high)
+    above = Decimal(high) if math.isfinite(high) else _beyond(exact, low)
+    return _WIDE.add(exact, below) < twice < _WIDE.add(exact, above)
+
+
+def _beyond(value: Decimal, other: float) -> Decimal:
+    """The neighbour on the other side, as far away."""
+    return _WIDE.subtract(_WIDE.add(value, value), Decimal(other))
+
+
+def _shortest(value: float, low: float, high: float) -> Decimal:
+    exact = Decimal(value)
+    for digits in range(1, 18):
+        rounded = (
+            Context(prec=digits, rounding=rounding).plus(exact)
+            for rounding in (ROUND_HALF_EVEN, ROUND_FLOOR, ROUND_CEILING)
+        )
+        found = [one for one in rounded if _between(one, value, low, high)]
+        if found:
+            return min(found, key=lambda one: abs(_WIDE.subtract(one, exact)))
+    return exact
+
+
+def _write_float(value: Float, shortest: Decimal, fixed_digits: int) -> str:
     if isinstance(value, NotANumber):
         return "NaN"
     if not math.isfinite(value):
         return "Infinity" if value > 0 else "-Infinity"
     if not value:
         return "-0" if math.copysign(1, value) < 0 else "0"
-    decimal = Decimal(shortest).normalize()
+    decimal = shortest.normalize()
     exponent = decimal.adjusted()
     if -4 <= exponent < fixed_digits:
         return format(decimal, "f")

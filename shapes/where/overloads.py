@@ -4,10 +4,27 @@ Resolution"), as far as they concern the types that are known here."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
 
+from shapes.where import array_routines, text_routines
 from shapes.where.casts import is_implicit
-from shapes.where.routines import Routine, array_routines, enum_routines, signatures
+from shapes.where.routine import Routine
+from shapes.where.routines import enum_routines, is_listed, signatures
 from shapes.where.types import TEXT, UNKNOWN, UNKNOWN_ARRAY, Type, array_of
+
+SPECIAL: Final[dict[tuple[str, bool], list[Callable[[Sequence[Type]], Routine | None]]]] = {
+    **array_routines.SPECIAL,
+    ("||", True): [text_routines.resolve_append, *array_routines.SPECIAL["||", True]],
+    ("concat", False): [partial(text_routines.resolve_concat, "concat")],
+    ("concat_ws", False): [partial(text_routines.resolve_concat, "concat_ws")],
+}
+"""What has a routine for arguments of any type, by name and whether it is an operator."""
+
+
+def is_known(name: str, arguments: int, *, operator: bool) -> bool:
+    """Whether there is anything of that name for so many arguments."""
+    return (name, operator) in SPECIAL or is_listed(name, arguments, operator=operator)
 
 
 def resolve(name: str, arguments: Sequence[Type], *, operator: bool) -> Routine | None:
@@ -16,6 +33,11 @@ def resolve(name: str, arguments: Sequence[Type], *, operator: bool) -> Routine 
         special = _resolve_special(name, arguments[0], arguments[1])
         if special is not None:
             return special
+    for find in SPECIAL.get((name, operator), ()):
+        special = find(arguments)
+        if special is not None:
+            return special
+    arguments = [array_of(TEXT) if one is UNKNOWN_ARRAY else one for one in arguments]
     candidates = signatures(name, len(arguments), operator=operator)
     assumed = _assume(arguments) if operator else tuple(arguments)
     for candidate in candidates:
@@ -29,11 +51,11 @@ def _resolve_special(name: str, left: Type, right: Type) -> Routine | None:
     for one, other in ((left, right), (right, left)):
         if one.element is not None and one is not UNKNOWN_ARRAY:
             same = other in (one, UNKNOWN, UNKNOWN_ARRAY)
-            return array_routines(one).get(name) if same else None
-        if one.category == "E" and other is one:
+            return array_routines.array_routines(one).get(name) if same else None
+        if one.category == "E" and other in (one, UNKNOWN):
             return enum_routines(one).get(name)
     if UNKNOWN_ARRAY in (left, right):
-        return array_routines(array_of(TEXT)).get(name)
+        return array_routines.array_routines(array_of(TEXT)).get(name)
     return None
 
 
@@ -63,7 +85,9 @@ def _select(candidates: list[Routine], arguments: Sequence[Type]) -> Routine | N
         ),
     )
     if len(candidates) > 1 and UNKNOWN in arguments:
-        candidates = _by_category(candidates, arguments)
+        candidates = _by_category(candidates, arguments) or candidates
+    if len(candidates) > 1 and UNKNOWN in arguments:
+        candidates = _by_known(candidates, arguments)
     return candidates[0] if len(candidates) == 1 else None
 
 
@@ -76,6 +100,15 @@ def _best(
     scores = [sum(map(fits, arguments, candidate.parameters)) for candidate in candidates]
     best = max(scores)
     return [one for one, score in zip(candidates, scores, strict=True) if score == best]
+
+
+def _by_known(candidates: list[Routine], arguments: Sequence[Type]) -> list[Routine]:
+    """The candidates for which untyped constants could be of the type that all others have."""
+    known = {one for one in arguments if one is not UNKNOWN}
+    if len(known) != 1:
+        return []
+    (type_,) = known
+    return [one for one in candidates if all(is_implicit(type_, two) for two in one.parameters)]
 
 
 def _by_category(candidates: list[Routine], arguments: Sequence[Type]) -> list[Routine]:
@@ -91,18 +124,3 @@ def _by_category(candidates: list[Routine], arguments: Sequence[Type]) -> list[R
         preferred = [one for one in candidates if one.parameters[position].preferred]
         candidates = preferred or candidates
     return candidates
-
-
-def common_type(types: Sequence[Type]) -> Type | None:
-    """The type that a list's items are converted to; None if their categories differ."""
-    common = types[0]
-    for one in types[1:]:
-        if one in (UNKNOWN, common):
-            continue
-        if common is UNKNOWN:
-            common = one
-        elif one.category != common.category:
-            return None
-        elif not common.preferred and is_implicit(common, one) and not is_implicit(one, common):
-            common = one
-    return TEXT if common is UNKNOWN else common

@@ -1,50 +1,42 @@
 """From tokens to the syntax tree: Postgres's grammar of expressions, as far as it is supported.
 
 Operator precedence is Postgres's own (its manual, "Operator Precedence"). Parsing climbs by
-precedence: `_expression(n)` reads an expression whose operators all bind at least as tightly as n.
+precedence: `_climb(n)` reads an expression whose operators all bind at least as tightly as n.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from shapes.where import syntax
-from shapes.where.errors import WhereError
-from shapes.where.keywords import CLAUSES, RESERVED, TYPE_ALIASES, VALUE_FUNCTIONS
-from shapes.where.lexer import END, NAME, NUMBER, OPERATOR, PARAMETER, STRING, WORD, Token
+from shapes.where.errors import SubqueryError, WhereError, unsupported
+from shapes.where.keywords import CLAUSES
+from shapes.where.lexer import END, MARK, NAME, NUMBER, OPERATOR, WORD, Token
+from shapes.where.operands import MAX_DEPTH, QUERIES, Operands, number_type
 from shapes.where.syntax import Tree
-from shapes.where.tokens import Cursor
 
-MAX_DEPTH: Final = 64
-"""Of nested expressions. Chains of AND, OR and list items do not nest."""
+__all__ = ["MAX_DEPTH", "Parser", "number_type"]
 
 OR, AND, NOT, IS, COMPARE, RANGE, OTHER, ADD, MULTIPLY, POWER, ZONE, COLLATE, SIGN, CAST = range(14)
 
-_OPERATORS = {
+_OPERATORS: Final = {
     **dict.fromkeys(("=", "<>", "<", "<=", ">", ">="), COMPARE),
     **dict.fromkeys(("+", "-"), ADD),
     **dict.fromkeys(("*", "/", "%"), MULTIPLY),
     "^": POWER,
 }
-_PATTERNS = {"like": "~~", "ilike": "~~*"}
-_NEGATABLE = frozenset(("in", "between", "like", "ilike", "similar"))
-_CLOSED = frozenset(("in", "any", "some", "all"))
-_NOT_CHAINED = frozenset((COMPARE, RANGE))
-_MAX_INT4: Final = 2**31 - 1
-_MAX_INT8: Final = 2**63 - 1
+_PATTERNS: Final = {"like": "~~", "ilike": "~~*"}
+_NEGATABLE: Final = frozenset(("in", "between", "like", "ilike", "similar"))
+_NOT_CHAINED: Final = frozenset((IS, COMPARE, RANGE))
+_CLOSED: Final = (syntax.IsTest, syntax.Membership, syntax.Quantified)
+"""What ends with a word or a parenthesis of its own: another operator of its level may follow."""
 
 
-class Parser:
-    """Parses one where clause. `slots` are the positions of its constants' tokens, by slot number."""
-
-    def __init__(self, text: str, tokens: list[Token]) -> None:
-        self._cursor = Cursor(text, tokens)
-        self._depth = 0
-        self.slots: list[int] = []
+class Parser(Operands):
+    """Parses one where clause."""
 
     def parse(self) -> Tree:
-        tree = self._expression(OR)
+        tree = self.expression()
         token = self._cursor.token
         if token.kind == END:
             return tree
@@ -54,9 +46,16 @@ class Parser:
             raise WhereError("malformed query ending with SQL clauses")
         raise self._cursor.error()
 
-    # -- operators ---------------------------------------------------------------------------------
+    def expression(self) -> Tree:
+        return self._climb(OR)
 
-    def _expression(self, minimum: int) -> Tree:
+    def basic_expression(self) -> Tree:
+        basic, self._basic = self._basic, True
+        tree = self._climb(IS)
+        self._basic = basic
+        return tree
+
+    def _climb(self, minimum: int) -> Tree:
         depth = self._depth
         self._deeper()
         left = self._prefix()
@@ -69,27 +68,11 @@ class Parser:
                 raise self._cursor.error()
             if level not in (OR, AND):
                 self._deeper()
-            forbidden = -1
-            before = self._cursor.position
             left = self._infix(left, level)
-            if level in _NOT_CHAINED and not self._closed(before):
-                forbidden = level
+            chained = level not in _NOT_CHAINED or isinstance(left, _CLOSED)
+            forbidden = -1 if chained else level
         self._depth = depth
         return left
-
-    def _deeper(self) -> None:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise WhereError(
-                f"the expression is nested more than {MAX_DEPTH} levels deep",
-                self._cursor.token.start,
-            )
-
-    def _closed(self, start: int) -> bool:
-        """Whether what began at `start` ends with a parenthesis of its own: another may follow."""
-        back = start - self._cursor.position
-        words = (self._cursor.peek(back), self._cursor.peek(back + 1))
-        return any(token.kind == WORD and token.value in _CLOSED for token in words)
 
     def _level(self) -> int:
         """How tightly the operator at the cursor binds; -1 if there is none."""
@@ -97,14 +80,41 @@ class Parser:
         if token.kind == OPERATOR:
             return _OPERATORS.get(token.value, OTHER)
         if token.kind == WORD:
-            if token.value == "not":
-                following = self._cursor.peek()
-                negatable = following.kind == WORD and following.value in _NEGATABLE
-                return RANGE if negatable else -1
-            return _WORD_LEVELS.get(token.value, -1)
-        if token.value in ("::", "[") and token.kind == "mark":
-            return CAST
-        return -1
+            return self._word_level(token.value)
+        return CAST if token.kind == MARK and token.value == "::" else -1
+
+    def _word_level(self, word: str) -> int:
+        following = self._cursor.peek()
+        if self._basic:
+            words = [self._cursor.peek(ahead).value for ahead in (1, 2)]
+            distinct = word == "is" and "distinct" in (words[0], words[0] == "not" and words[1])
+            return IS if distinct else -1
+        if word == "not":
+            negatable = following.kind == WORD and following.value in _NEGATABLE
+            return RANGE if negatable else -1
+        return _WORD_LEVELS.get(word, -1)
+
+    # -- before an operand -------------------------------------------------------------------------
+
+    def _prefix(self) -> Tree:
+        token = self._cursor.token
+        if token.kind == OPERATOR and _OPERATORS.get(token.value, OTHER) in (OTHER, ADD):
+            return self._signed(self._cursor.next())
+        if token.kind == WORD and token.value == "not" and not self._basic:
+            return self._negation(self._cursor.next())
+        return self._operand()
+
+    def _signed(self, token: Token) -> Tree:
+        following = self._cursor.token
+        if token.value == "-" and following.kind == NUMBER and self._cursor.peek().value != "::":
+            return self._number(self._cursor.next(), token.start, negative=True)
+        level = SIGN if token.value in ("+", "-") else OTHER + 1
+        return syntax.Operation(token.start, token.value, (self._climb(level),))
+
+    def _negation(self, token: Token) -> Tree:
+        return syntax.Negation(token.start, self._climb(NOT))
+
+    # -- between operands --------------------------------------------------------------------------
 
     def _infix(self, left: Tree, level: int) -> Tree:
         cursor = self._cursor
@@ -114,40 +124,33 @@ class Parser:
         if level == IS:
             return self._is(left, token)
         if level == CAST:
-            if token.value == "[":
-                raise unsupported("A_Indirection", token.start)
             name, array = cursor.type_name()
             return syntax.Cast(token.start, left, name, array)
         if level == COLLATE:
-            name = cursor.next()
-            if name.kind not in (NAME, WORD):
-                cursor.position -= name.kind != END
-                raise cursor.error()
-            return syntax.Collate(token.start, left, name.value)
+            return self._collate(left, token)
         if level == ZONE:
-            raise WhereError("unknown or unsupported function timezone/2", token.start)
+            return self._zone(left, token)
         if token.kind == WORD:
             return self._range(left, token)
         return self._operation(left, token.value, token.start, level)
 
     def _junction(self, left: Tree, token: Token, level: int) -> Tree:
         """A chain of one of AND and OR, as one node however long it is."""
-        parts = [left, self._expression(level + 1)]
+        parts = [left, self._climb(level + 1)]
         while self._cursor.take_word(token.value):
-            parts.append(self._expression(level + 1))
+            parts.append(self._climb(level + 1))
         return syntax.Junction(token.start, token.value, tuple(parts))
 
     def _operation(self, left: Tree, operator: str, at: int, level: int) -> Tree:
-        if self._cursor.is_word("any", "some", "all"):
+        if self._cursor.is_word("any", "some", "all") and not self._basic:
             return self._quantified(left, operator, at)
-        right = self._expression(level + 1)
-        return syntax.Operation(at, operator, (left, right))
+        return syntax.Operation(at, operator, (left, self._climb(level + 1)))
 
     def _quantified(self, left: Tree, operator: str, at: int) -> Tree:
         every = self._cursor.next().value == "all"
         self._cursor.expect_mark("(")
         self._refuse_query(at)
-        array = self._expression(OR)
+        array = self._inner()
         self._cursor.expect_mark(")")
         return syntax.Quantified(at, operator, left, array, every)
 
@@ -158,10 +161,31 @@ class Parser:
         negated = cursor.take_word("not")
         if cursor.take_word("distinct"):
             cursor.expect_word("from")
-            return syntax.IsDistinct(token.start, left, self._expression(IS + 1), negated)
+            return syntax.IsDistinct(token.start, left, self._climb(IS + 1), negated)
+        if cursor.is_word(*_OTHER_TESTS):
+            raise unsupported(_OTHER_TESTS[cursor.token.value], token.start)
         if not cursor.is_word("null", "true", "false", "unknown"):
             raise cursor.error()
         return syntax.IsTest(token.start, left, cursor.next().value, negated)
+
+    def _collate(self, left: Tree, token: Token) -> Tree:
+        cursor = self._cursor
+        name = cursor.next()
+        if name[:2] == (WORD, "pg_catalog") and cursor.take_mark("."):
+            name = cursor.next()
+        if name.kind not in (NAME, WORD):
+            cursor.position -= name.kind != END
+            raise cursor.error()
+        return syntax.Collate(token.start, left, name.value)
+
+    def _zone(self, left: Tree, token: Token) -> Tree:
+        """`x AT TIME ZONE zone` is a call of `timezone(zone, x)`."""
+        cursor = self._cursor
+        if cursor.take_word("local"):
+            raise WhereError("AT LOCAL depends on the session; write AT TIME ZONE", token.start)
+        cursor.expect_word("time")
+        cursor.expect_word("zone")
+        return syntax.Call(token.start, "timezone", (self._climb(ZONE + 1), left))
 
     def _range(self, left: Tree, token: Token) -> Tree:
         """`IN`, `BETWEEN`, `LIKE` and `ILIKE`, each perhaps after `NOT`."""
@@ -176,10 +200,11 @@ class Parser:
             )
         if word == "between":
             symmetric = cursor.take_word("symmetric")
-            cursor.take_word("asymmetric")
-            low = self._expression(RANGE + 1)
+            if not symmetric:
+                cursor.take_word("asymmetric")
+            low = self.basic_expression()
             cursor.expect_word("and")
-            high = self._expression(RANGE + 1)
+            high = self._climb(RANGE + 1)
             return syntax.Range(token.start, left, low, high, negated, symmetric)
         tree = self._operation(left, ("!" if negated else "") + _PATTERNS[word], token.start, RANGE)
         if cursor.is_word("escape"):
@@ -188,182 +213,23 @@ class Parser:
 
     def _membership(self, left: Tree, at: int, negated: bool) -> Tree:
         self._cursor.expect_mark("(")
-        if self._cursor.is_word("select", "with", "values"):
-            raise unsupported("SubLink", at)
-        items = self._list(")")
-        return syntax.Membership(at, left, items, negated)
+        if self._cursor.is_word(*QUERIES):
+            raise SubqueryError(_refusal(left), at)
+        return syntax.Membership(at, left, self._list(")"), negated)
 
-    def _list(self, closing: str) -> tuple[Tree, ...]:
-        """Expressions between commas, at least one, and the closing mark."""
-        items = [self._expression(OR)]
-        while self._cursor.take_mark(","):
-            items.append(self._expression(OR))
-        self._cursor.expect_mark(closing)
-        return tuple(items)
 
-    # -- operands ----------------------------------------------------------------------------------
-
-    def _prefix(self) -> Tree:
-        cursor = self._cursor
-        token = cursor.token
-        if token.kind == NUMBER:
-            return self._number(cursor.next(), token.start, negative=False)
-        if token.kind == STRING:
-            return self._text(cursor.next())
-        if token.kind == PARAMETER:
-            cursor.next()
-            return syntax.Parameter(token.start, int(token.value[1:]))
-        if token.kind == OPERATOR and _OPERATORS.get(token.value, OTHER) in (OTHER, ADD):
-            return self._signed(cursor.next())
-        if token.kind == WORD and token.value in _PREFIXES:
-            cursor.next()
-            return _PREFIXES[token.value](self, token)
-        if token.kind in (WORD, NAME):
-            return self._named(token)
-        if cursor.take_mark("("):
-            return self._parenthesised(token)
-        raise cursor.error()
-
-    def _text(self, token: Token) -> Tree:
-        self.slots.append(self._cursor.position - 1)
-        return syntax.Text(token.start, len(self.slots) - 1)
-
-    def _number(self, token: Token, at: int, *, negative: bool) -> Tree:
-        self.slots.append(self._cursor.position - 1)
-        return syntax.Number(
-            at, len(self.slots) - 1, number_type(token.value, negative=negative), negative
+def _refusal(left: Tree) -> str:
+    """Why there cannot be a subquery to the right of this."""
+    columns = left.items if isinstance(left, syntax.Row) else (left,)
+    if not all(isinstance(one, syntax.Reference) for one in columns):
+        return (
+            "currently, left side of `IN (SELECT ...)` can only be a column reference or a list "
+            "of column references"
         )
-
-    def _signed(self, token: Token) -> Tree:
-        negative = token.value == "-"
-        following = self._cursor.token
-        if negative and following.kind == NUMBER and self._cursor.peek().value not in ("::", "["):
-            return self._number(self._cursor.next(), token.start, negative=True)
-        level = SIGN if token.value in ("+", "-") else OTHER
-        operand = self._expression(level)
-        return syntax.Operation(token.start, token.value, (operand,))
-
-    def _parenthesised(self, token: Token) -> Tree:
-        self._refuse_query(token.start)
-        tree = self._expression(OR)
-        if self._cursor.is_mark(","):
-            raise unsupported("RowExpr", token.start)
-        self._cursor.expect_mark(")")
-        return tree
-
-    def _named(self, token: Token) -> Tree:
-        """A column, a function call or a constant after the name of its type."""
-        cursor = self._cursor
-        if token.kind == WORD:
-            typed = self._typed_constant(token)
-            if typed is not None:
-                return typed
-            if token.value in VALUE_FUNCTIONS:
-                raise unsupported("SQLValueFunction", token.start)
-            if token.value in RESERVED:
-                raise cursor.error()
-        cursor.next()
-        if cursor.take_mark("("):
-            return self._call(token)
-        parts = [token.value]
-        while cursor.take_mark("."):
-            part = cursor.token
-            if part.kind not in (WORD, NAME) and not cursor.is_operator("*"):
-                raise cursor.error()
-            parts.append(cursor.next().value)
-        return syntax.Reference(token.start, tuple(parts))
-
-    def _typed_constant(self, token: Token) -> Tree | None:
-        """`date '2026-01-01'` and the like, or None if there is nothing of the kind."""
-        cursor = self._cursor
-        several = token.value in ("double", "character", "timestamp", "time")
-        if token.value not in TYPE_ALIASES and not several:
-            return None
-        before = cursor.position
-        words = (cursor.peek().value, cursor.peek(2).value)
-        if (
-            cursor.peek().kind != STRING
-            and words[0] not in ("with", "without")
-            and not (several and words[0] in ("precision", "varying"))
-        ):
-            return None
-        name, array = cursor.type_name()
-        if cursor.token.kind != STRING:
-            cursor.position = before
-            return None
-        return syntax.Cast(token.start, self._text(cursor.next()), name, array)
-
-    def _call(self, token: Token) -> Tree:
-        cursor = self._cursor
-        if cursor.is_word("distinct", "all") or cursor.is_operator("*"):
-            raise WhereError("aggregation is not supported in this context", token.start)
-        if cursor.is_word("variadic"):
-            raise WhereError(
-                "explicit VARIADIC function calls are not currently supported", token.start
-            )
-        if token.value == "nullif" and token.kind == WORD:
-            raise WhereError(
-                "expression = of :AEXPR_NULLIF is not currently supported", token.start
-            )
-        if token.value == "row" and token.kind == WORD:
-            raise unsupported("RowExpr", token.start)
-        if token.value == "exists" and token.kind == WORD:
-            self._refuse_query(token.start)
-        arguments = () if cursor.take_mark(")") else self._list(")")
-        if cursor.is_word("filter", "over", "within"):
-            raise WhereError("aggregation is not supported in this context", token.start)
-        return syntax.Call(token.start, token.value, arguments)
-
-    def _refuse_query(self, at: int) -> None:
-        if self._cursor.is_word("select", "with", "values"):
-            raise WhereError("only `value IN (SELECT ...)` sublinks are supported right now", at)
-
-    # -- words that start an operand ---------------------------------------------------------------
-
-    def _not(self, token: Token) -> Tree:
-        return syntax.Negation(token.start, self._expression(NOT))
-
-    def _cast(self, token: Token) -> Tree:
-        cursor = self._cursor
-        cursor.expect_mark("(")
-        operand = self._expression(OR)
-        cursor.expect_word("as")
-        name, array = cursor.type_name()
-        cursor.expect_mark(")")
-        return syntax.Cast(token.start, operand, name, array)
-
-    def _array(self, token: Token) -> Tree:
-        if self._cursor.is_mark("("):
-            raise WhereError(
-                "only `value IN (SELECT ...)` sublinks are supported right now", token.start
-            )
-        self._cursor.expect_mark("[")
-        items = () if self._cursor.take_mark("]") else self._list("]")
-        return syntax.Array(token.start, items)
-
-    def _case(self, token: Token) -> Tree:
-        raise unsupported("CaseExpr", token.start)
-
-    def _true(self, token: Token) -> Tree:
-        return syntax.Boolean(token.start, True)
-
-    def _false(self, token: Token) -> Tree:
-        return syntax.Boolean(token.start, False)
-
-    def _null(self, token: Token) -> Tree:
-        return syntax.Null(token.start)
+    return "subqueries are not supported; list the values, or filter by a column of this table"
 
 
-_PREFIXES: dict[str, Callable[[Parser, Token], Tree]] = {
-    "not": Parser._not,  # pyright: ignore[reportPrivateUsage]
-    "cast": Parser._cast,  # pyright: ignore[reportPrivateUsage]
-    "array": Parser._array,  # pyright: ignore[reportPrivateUsage]
-    "case": Parser._case,  # pyright: ignore[reportPrivateUsage]
-    "true": Parser._true,  # pyright: ignore[reportPrivateUsage]
-    "false": Parser._false,  # pyright: ignore[reportPrivateUsage]
-    "null": Parser._null,  # pyright: ignore[reportPrivateUsage]
-}
-_WORD_LEVELS = {
+_WORD_LEVELS: Final = {
     "or": OR,
     "and": AND,
     "is": IS,
@@ -377,18 +243,9 @@ _WORD_LEVELS = {
     "at": ZONE,
     "collate": COLLATE,
 }
-
-
-def unsupported(node: str, at: int) -> WhereError:
-    """The refusal of a construct, named as Postgres's parser names it."""
-    return WhereError(f"{node} is not supported in this context", at)
-
-
-def number_type(text: str, *, negative: bool) -> str:
-    """The type that Postgres gives to a number in a statement."""
-    if not text.isdigit():
-        return "numeric"
-    value = int(text) if len(text) < 20 else 2**64
-    if value <= _MAX_INT4 + negative:
-        return "int4"
-    return "int8" if value <= _MAX_INT8 + negative else "numeric"
+_OTHER_TESTS: Final = {
+    "document": "XmlExpr",
+    "json": "JsonIsPredicate",
+    "normalized": "FuncCall",
+    **dict.fromkeys(("nfc", "nfd", "nfkc", "nfkd"), "FuncCall"),
+}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from shapes.where.expressions import (
     All,
     Apply,
+    Case,
+    Choice,
     Collated,
     ColumnValue,
     Constant,
@@ -14,6 +16,7 @@ from shapes.where.expressions import (
     Elements,
     Expression,
     Not,
+    NullIf,
     Quantified,
     Slot,
     Test,
@@ -27,7 +30,7 @@ def render(expression: Expression) -> str:
         case Constant():
             return _constant(expression)
         case ColumnValue():
-            return quote_identifier(expression.column.name)
+            return _column(expression)
         case Apply():
             return _apply(expression)
         case All():
@@ -41,7 +44,16 @@ def render(expression: Expression) -> str:
 
 
 def _render_other(
-    expression: Slot | Convert | Test | Distinct | Quantified | Elements | Collated,
+    expression: Slot
+    | Convert
+    | Test
+    | Distinct
+    | Quantified
+    | Elements
+    | Collated
+    | Choice
+    | NullIf
+    | Case,
 ) -> str:
     match expression:
         case Slot():
@@ -59,6 +71,12 @@ def _render_other(
             word = "ALL" if expression.every else "ANY"
             left, array = render(expression.left), render(expression.array)
             return f"({left} {expression.routine.name} {word} ({array}))"
+        case Choice():
+            return f"{expression.word.upper()}({', '.join(map(render, expression.items))})"
+        case NullIf():
+            return f"NULLIF({render(expression.left)}, {render(expression.right)})"
+        case Case():
+            return _case(expression)
         case Elements():
             items = ", ".join(map(render, expression.items))
             return f"ARRAY[{items}]::{expression.type.sql}"
@@ -67,14 +85,31 @@ def _render_other(
             return f"({render(expression.argument)} COLLATE {collation})"
 
 
+def _case(expression: Case) -> str:
+    branches = " ".join(
+        f"WHEN {render(condition)} THEN {render(result)}"
+        for condition, result in expression.branches
+    )
+    return f"(CASE {branches} ELSE {render(expression.otherwise)} END)"
+
+
 def _apply(expression: Apply) -> str:
     routine = expression.routine
     arguments = list(map(render, expression.arguments))
+    if routine.template:
+        return routine.template.format(*arguments)
     if not routine.operator:
         return f"{routine.name}({', '.join(arguments)})"
     if len(arguments) == 1:
         return f"({routine.name} {arguments[0]})"
     return f"({arguments[0]} {routine.name} {arguments[1]})"
+
+
+def _column(value: ColumnValue) -> str:
+    column, name = value.column, quote_identifier(value.column.name)
+    # Postgres sees through a domain, but not to find operators of arrays and enums.
+    domain = column.kind == "d" and (column.dims or column.enum is not None)
+    return f"{name}::{value.type.sql}" if domain and value.type.category != "X" else name
 
 
 def _constant(constant: Constant) -> str:

@@ -48,5 +48,10 @@ def parse_bool(text: str) -> bool:
     return text[0] == "t"
 
 
+def write_flag(value: bool) -> str:
+    """As it is within an array."""
+    return "t" if value else "f"
+
+
 def write_bool(value: bool) -> str:
     return "true" if value else "false"

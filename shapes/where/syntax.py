@@ -131,7 +131,7 @@ class Cast(Node):
 
 @dataclass(frozen=True, slots=True)
 class Array(Node):
-    """`ARRAY[…]`."""
+    """`ARRAY[…]`; items that are arrays, or brackets without the word, make it multidimensional."""
 
     items: tuple[Tree, ...]
 
@@ -146,6 +146,53 @@ class Call(Node):
 class Collate(Node):
     operand: Tree
     collation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Node):
+    """`COALESCE`, `GREATEST` or `LEAST`, by the word in lower case."""
+
+    word: str
+    items: tuple[Tree, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NullIf(Node):
+    left: Tree
+    right: Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Case(Node):
+    """`CASE [operand] WHEN … THEN … [ELSE otherwise] END`; `branches` are pairs of the two."""
+
+    operand: Tree | None
+    branches: tuple[tuple[Tree, Tree], ...]
+    otherwise: Tree | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscript(Node):
+    """`[index]`, or `[lower:upper]` if `slice`; `lower` is None in an index and where it is omitted."""
+
+    lower: Tree | None
+    upper: Tree | None
+    slice: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Subscripts(Node):
+    """`array[…]`, with one subscript or several; `at` is the first bracket."""
+
+    operand: Tree
+    items: tuple[Subscript, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Node):
+    """`(a, b)` or `ROW(a, b)`."""
+
+    items: tuple[Tree, ...]
 
 
 Tree: TypeAlias = (
@@ -167,4 +214,9 @@ Tree: TypeAlias = (
     | Array
     | Call
     | Collate
+    | Choice
+    | NullIf
+    | Case
+    | Subscripts
+    | Row
 )

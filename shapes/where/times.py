@@ -22,14 +22,16 @@ _EPOCH = datetime(2000, 1, 1)
 _EPOCH_UTC = datetime(2000, 1, 1, tzinfo=UTC)
 _SPACE = " \t\n\r\f\v"
 _CLOCK = r"(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d*))?)?"
+_OFFSET = r"([Zz]|[Uu][Tt][Cc]|[Gg][Mm][Tt]|[+-]\d{4}|[+-]\d{1,2}(?::\d{2}(?::\d{2})?)?)"
 _MOMENT = re.compile(
     r"(\d{4,7})-(\d{1,2})-(\d{1,2})"
     rf"(?:(?:[Tt]|[ \t]+){_CLOCK}"
-    r"(?:[ \t]*([Zz]|[Uu][Tt][Cc]|[Gg][Mm][Tt]|[+-]\d{4}|[+-]\d{1,2}(?::\d{2}(?::\d{2})?)?))?)?"
+    rf"(?:[ \t]*{_OFFSET})?)?"
     r"(?:[ \t]+(BC|bc|AD|ad))?",
     re.ASCII,
 )
 _TIME = re.compile(_CLOCK, re.ASCII)
+_TIMETZ = re.compile(rf"{_CLOCK}(?:[ \t]*{_OFFSET})?", re.ASCII)
 _ZONE = re.compile(r"([+-])(\d{1,2})(?::?(\d{2})(?::(\d{2}))?)?", re.ASCII)
 _SPECIAL = {"infinity": INFINITY, "-infinity": -INFINITY, "epoch": -10_957 * DAY}
 _MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
@@ -62,8 +64,7 @@ _DATE_END = days_from_civil(5_874_898, 1, 1) * DAY
 
 
 def read_date(text: str) -> int:
-    value = _read_moment(text, zoned=False)
-    return timestamp_to_date(value, _DATE_END)
+    return in_date_range(timestamp_to_date(_read_moment(text, zoned=False)))
 
 
 def read_timestamp(text: str) -> int:
@@ -80,18 +81,19 @@ def in_timestamp_range(value: int) -> int:
     return value
 
 
-def timestamp_to_date(value: int, end: int = _TIMESTAMP_END) -> int:
-    if abs(value) == INFINITY:
-        return value
-    if not _FIRST <= value < end:
+def in_date_range(value: int) -> int:
+    if abs(value) != INFINITY and not _FIRST <= value < _DATE_END:
         raise ValueError("out of range")
-    return value - value % DAY
+    return value
 
 
-def timestamp_to_time(value: int) -> int:
-    if abs(value) == INFINITY:
-        raise ValueError("out of range")
-    return value % DAY
+def timestamp_to_date(value: int) -> int:
+    return value if abs(value) == INFINITY else value - value % DAY
+
+
+def timestamp_to_time(value: int) -> int | None:
+    # Postgres makes NULL of the infinities.
+    return None if abs(value) == INFINITY else value % DAY
 
 
 def _read_moment(text: str, *, zoned: bool) -> int:
@@ -114,10 +116,15 @@ def _days(year: int, month: int, day: int, *, bc: bool) -> int:
     if not year or not 1 <= month <= 12:
         raise ValueError("out of range")
     year = 1 - year if bc else year
-    leap = month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-    if not 1 <= day <= _MONTH_DAYS[month - 1] + leap:
+    if not 1 <= day <= month_days(year, month):
         raise ValueError("out of range")
     return days_from_civil(year, month, day)
+
+
+def month_days(year: int, month: int) -> int:
+    """How many days a month has; the year 0 is 1 BC."""
+    leap = month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    return _MONTH_DAYS[month - 1] + leap
 
 
 def _clock(hour: str, minute: str, second: str | None, fraction: str | None) -> int:
@@ -167,6 +174,44 @@ def read_time(text: str) -> int:
 
 
 parse_time = read_time
+
+
+def read_timetz(text: str) -> tuple[int, int]:
+    """A time of day as `(microseconds in UTC, seconds west of it)`: in this order Postgres compares.
+    Without a zone it is in UTC."""
+    match = _TIMETZ.fullmatch(text.strip(_SPACE))
+    if match is None:
+        raise ValueError("not an ISO time")
+    *clock, zone = match.groups()
+    offset = _zone(zone) if zone else 0
+    return _clock(*clock) - offset, -offset // SECOND
+
+
+parse_timetz = read_timetz
+
+
+def write_timetz(value: tuple[int, int]) -> str:
+    micros, west = value
+    minutes, seconds = divmod(abs(west), 60)
+    hours, minutes = divmod(minutes, 60)
+    zone = f"{'-' if west > 0 else '+'}{hours:02d}"
+    zone += f":{minutes:02d}" if minutes or seconds else ""
+    zone += f":{seconds:02d}" if seconds else ""
+    return write_time(micros - west * SECOND) + zone
+
+
+def time_to_timetz(value: int) -> tuple[int, int]:
+    return value, 0
+
+
+def timestamptz_to_timetz(value: int) -> tuple[int, int] | None:
+    micros = timestamp_to_time(value)
+    return None if micros is None else (micros, 0)
+
+
+def timetz_to_time(value: tuple[int, int]) -> int:
+    micros, west = value
+    return micros - west * SECOND
 
 
 def write_time(value: int) -> str:

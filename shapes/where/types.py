@@ -12,7 +12,7 @@ from functools import cache, partial
 from typing import Any, Final
 
 from engine.table import Column
-from shapes.where import intervals, numbers, strings, times
+from shapes.where import binary, enums, intervals, json_text, jsonb, numbers, strings, times
 from shapes.where.arrays import parse_array, read_array, write_array
 
 
@@ -28,6 +28,7 @@ class Type:
     `canonical`: two outputs of Postgres are the same text if and only if the values are equal.
     `as_text`: `value::text` is the same text as the output in a row.
     `preferred`: Postgres prefers it within its category when it must choose an operator.
+    `labels`: of an enum type, in their order.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Type:
     preferred: bool = False
     element: Type | None = None
     sql_name: str = ""
+    labels: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Type {self.name}>"
@@ -124,11 +126,28 @@ INTERVAL: Final = Type(
     preferred=True,
 )
 
+TIMETZ: Final = Type(
+    "timetz",
+    "D",
+    times.read_timetz,
+    times.parse_timetz,
+    times.write_timetz,
+    canonical=True,
+    as_text=True,
+)
+BYTEA: Final = Type("bytea", "U", binary.read_bytea, None, str, canonical=True, as_text=True)
+MACADDR: Final = Type("macaddr", "U", binary.read_macaddr, None, str, canonical=True, as_text=True)
+JSON: Final = Type("json", "U", json_text.read_json, None, str, as_text=True)
+JSONB: Final = Type(
+    "jsonb", "U", jsonb.read_jsonb, jsonb.parse_jsonb, jsonb.write_json, as_text=True
+)
+
 TYPES: Final = {
     one.name: one
     for one in (
         *(BOOL, INT2, INT4, INT8, NUMERIC, FLOAT4, FLOAT8, TEXT, VARCHAR, BPCHAR, NAME, UUID),
-        *(DATE, TIMESTAMP, TIMESTAMPTZ, TIME, INTERVAL),
+        *(DATE, TIMESTAMP, TIMESTAMPTZ, TIME, TIMETZ, INTERVAL),
+        *(BYTEA, MACADDR, JSON, JSONB),
     )
 }
 """By name: the types of constants, casts and operators."""
@@ -155,9 +174,20 @@ UNKNOWN_ARRAY: Final = array_of(UNKNOWN)
 
 
 @cache
-def _enum(name: str, oid: int) -> Type:
-    # Two enums may have one name in two schemas; the object id keeps them apart.
-    return Type(name, "E", _unreadable, None, str, canonical=True, as_text=True)
+def _enum(sql_name: str, labels: tuple[str, ...]) -> Type:
+    """The enum with that qualified name. A label that is added later makes another type of it."""
+    name = sql_name.removeprefix("public.")
+    return Type(
+        name,
+        "E",
+        partial(enums.read_label, enum=name, labels=labels),
+        None,
+        str,
+        canonical=True,
+        as_text=True,
+        sql_name=sql_name,
+        labels=labels,
+    )
 
 
 @cache
@@ -179,8 +209,8 @@ def type_of(column: Column) -> Type:
 
 
 def _unsupported(column: Column) -> Type:
-    if column.kind == "e":
-        return _enum(column.type, column.type_oid)
+    if column.enum is not None:
+        return _enum(column.enum, column.labels or ())
     hidden = column.kind == "d" and column.base not in _BUILT_IN and not column.base.startswith("_")
     if (column.kind == "c" and not column.dims) or hidden:
         return _opaque(column.type, "C")

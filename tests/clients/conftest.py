@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from browser import Browser
 from electric_reader import ElectricReader
 from serving import Serving, fresh_database
 
@@ -62,6 +63,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(text, yellow=True)
 
 
+@pytest.fixture(scope="session")
+def chromium_process(node: str, chromium: str) -> Generator[Browser]:
+    with Browser(node, chromium) as process:
+        yield process
+
+
+@pytest.fixture
+def browser(chromium_process: Browser) -> Generator[Browser]:
+    """Ends the page that a test leaves open."""
+    yield chromium_process
+    chromium_process.close()
+
+
 @pytest.fixture
 def reader(node: str) -> Generator[ElectricReader]:
     with ElectricReader(node) as process:
@@ -83,6 +97,7 @@ def server(runs_database: str, tmp_path_factory: pytest.TempPathFactory) -> Gene
         long_poll_timeout=2,
         sse_timeout=3,
         chunk_bytes=10000,
+        enable_delete=True,
     )
     asyncio.run(migrate(runs_database, stream_id=serving.stream_id))
     with serving:

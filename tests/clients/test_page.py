@@ -3,65 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
+from browser import Browser
 from serving import Serving
-
-PROGRAM = Path(__file__).with_name("browser.mjs")
-
-
-class Browser:
-    """One page in a headless Chromium."""
-
-    def __init__(self, node: str, chromium: str) -> None:
-        self._process = subprocess.Popen(
-            [node, str(PROGRAM), chromium],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def open(self, url: str) -> None:
-        self._ask({"open": url})
-
-    def until(self, expression: str) -> Any:
-        """The expression's value in the page, once it is truthy."""
-        return self._ask({"until": expression})["value"]
-
-    def close(self) -> list[str]:
-        """What went wrong in the page."""
-        problems = self._ask({"close": True})["problems"]
-        self.end()
-        return problems
-
-    def end(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
-
-    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        assert line, "the browser's process has ended"
-        answer = json.loads(line)
-        assert "failed" not in answer, answer
-        return answer
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +20,6 @@ def dev() -> Generator[Serving]:
         Path(folder).chmod(0o755)
         with Serving(None, Path(folder, "pgtide")) as serving:
             yield serving
-
-
-@pytest.fixture
-def browser(node: str, chromium: str) -> Generator[Browser]:
-    opened = Browser(node, chromium)
-    yield opened
-    opened.end()
 
 
 def row(run: str, what: str) -> str:

@@ -52,6 +52,55 @@ async def test_types(
     assert (found.type, found.dims, found.kind, found.base, found.modifier) == expected
 
 
+@pytest.mark.parametrize(
+    ("definition", "enum", "labels"),
+    [
+        ("mood", "public.mood", ("worst", "sad", "glad")),
+        ("mood[]", "public.mood", ("worst", "sad", "glad")),
+        ("temper", "public.mood", ("worst", "sad", "glad")),
+        ("temper[]", "public.mood", ("worst", "sad", "glad")),
+        ('"Odd s"."Odd t"', '"Odd s"."Odd t"', ("it's",)),
+        ("nothing", "public.nothing", ()),
+        ("int", None, None),
+        ("bag", None, None),
+    ],
+)
+async def test_enums(
+    connection: psycopg.AsyncConnection,
+    definition: str,
+    enum: str | None,
+    labels: tuple[str, ...] | None,
+) -> None:
+    await connection.execute(TYPES.encode())
+    await connection.execute(
+        """
+        alter type mood add value 'worst' before 'sad';
+        create domain mild as mood; create domain temper as mild;
+        create schema "Odd s"; create type "Odd s"."Odd t" as enum ('it''s');
+        create type nothing as enum ()
+        """
+    )
+    found = await column(connection, definition)
+    assert (found.enum, found.labels) == (enum, labels)
+
+
+async def test_a_new_label_alters_no_table_and_a_renamed_one_does(
+    connection: psycopg.AsyncConnection,
+) -> None:
+    await connection.execute(TYPES.encode())
+    await column(connection, "mood")
+    before = await table_of(connection, "t")
+    await connection.execute("alter type mood add value 'so so' before 'glad'")
+    added = await table_of(connection, "t")
+    assert added == before
+    assert repr(added) == repr(before)
+    assert added.labels != before.labels
+    assert added.keeps_labels(before)
+    assert not before.keeps_labels(added)
+    await connection.execute("alter type mood rename value 'sad' to 'glum'")
+    assert not (await table_of(connection, "t")).keeps_labels(before)
+
+
 async def test_type_oid_is_the_columns_own(connection: psycopg.AsyncConnection) -> None:
     found = await column(connection, "int[]")
     assert found.type_oid == 1007  # _int4
@@ -177,3 +226,12 @@ async def test_partitions_and_their_ancestors(
         assert read_ancestors(blocking, middle.oid) == expected[1:]
         assert read_ancestors(blocking, root.oid) == ()
         assert read_ancestors(blocking, child.oid) == ()
+
+
+@pytest.mark.parametrize(
+    ("schema", "name"), [("pg_catalog", "pg_class"), ("information_schema", "sql_features")]
+)
+async def test_tables_of_the_system_are_no_tables(
+    connection: psycopg.AsyncConnection, schema: str, name: str
+) -> None:
+    assert await load_table(connection, schema, name) is None

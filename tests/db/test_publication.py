@@ -21,6 +21,7 @@ from engine.publication_errors import (
     OperationsNotPublishedError,
     PublicationError,
     PublicationNotFoundError,
+    PublishedAsRootError,
     ReplicaIdentityNotFullError,
     TableFilteredError,
     TableGoneError,
@@ -293,9 +294,35 @@ async def test_a_table_that_goes_while_its_lock_is_waited_for(
 
 
 async def test_a_dropped_publication(published: psycopg.AsyncConnection) -> None:
+    await publish(published)
     await published.execute(f"drop publication {NAME}".encode())
     with pytest.raises(PublicationNotFoundError):
-        await publish(published)
+        await check(published)
+    await publish(published)
+    assert await members(published) == {"t"}
+
+
+async def test_a_publication_without_all_operations(published: psycopg.AsyncConnection) -> None:
+    await publish(published)
+    await published.execute(f"alter publication {NAME} set (publish = 'insert')".encode())
+    for attempt in (publish, check):
+        with pytest.raises(OperationsNotPublishedError, match="INSERT, UPDATE, DELETE, TRUNCATE"):
+            await attempt(published)
+
+
+async def test_a_partition_that_is_published_as_its_root(
+    published: psycopg.AsyncConnection,
+) -> None:
+    await published.execute(
+        f"""
+        create table root (a int) partition by range (a);
+        create table leaf partition of root for values from (0) to (10);
+        alter publication {NAME} set (publish_via_partition_root = true)
+        """.encode()
+    )
+    await publish(published, "root")
+    with pytest.raises(PublishedAsRootError, match=r'as changes of "public\.root"'):
+        await publish(published, "leaf")
 
 
 async def test_unlogged_tables_are_refused(published: psycopg.AsyncConnection) -> None:

@@ -133,9 +133,27 @@ def array_text(elements: Sequence[str | None]) -> str:
 
 def random_row(random: Random) -> list[str | None]:
     """Literals for all columns but the id, in table order."""
-    texts = [random.choice(POOLS[type_]) for type_ in COLUMNS.values()]
+    texts = [random_value(random, type_) for type_ in COLUMNS.values()]
     texts += [random_array(random, type_) for type_ in ARRAYS.values()]
     return [None if random.random() < 0.15 else text for text in texts]
+
+
+def random_value(random: Random, type_: str) -> str:
+    """Mostly one that is known to be special."""
+    if random.random() < 0.6:
+        return random.choice(POOLS[type_])
+    if type_ in ("numeric", "float4", "float8"):
+        digits = "".join(random.choices("0123456789", k=random.choice((1, 2, 4, 9, 15))))
+        point = random.randrange(len(digits) + 1)
+        return f"{random.choice(('', '-'))}{digits[:point] or '0'}.{digits[point:]}0"
+    if type_ in ("int4", "int8"):
+        return str(random.randrange(-(10 ** random.choice((1, 3, 9))), 2**31))
+    if type_ in ("text", "varchar"):
+        return "".join(random.choices(_LETTERS, k=random.randrange(9)))
+    return random.choice(POOLS[type_])
+
+
+_LETTERS = "aAbB éÉßẞſıİσςΣÀ%_\\1ǅ\U00010400\u1e9e"
 
 
 def random_array(random: Random, type_: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from serving import fresh_database
 
 from engine.embedded import EmbeddedPostgres
 
@@ -26,3 +27,9 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
             yield server
         finally:
             server.remove()
+
+
+@pytest.fixture(scope="module")
+def database_of_waiting(server_url: str) -> Iterator[str]:
+    with fresh_database(server_url) as url:
+        yield url

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Generator
 from contextlib import closing
+from urllib.parse import quote, urlsplit
 
 import pytest
 from serving import Serving, fresh_database
 from tables import Tables
+
+from bench.nginx import Nginx, find_program, open_nginx
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +32,31 @@ def tables(database_of_server: str, server: Serving) -> Generator[Tables]:
     """The database of `server`."""
     assert server.url
     with closing(Tables(database_of_server)) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def database_of_watchful(server_url: str) -> Generator[str]:
+    with fresh_database(server_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def watchful(
+    database_of_watchful: str, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Serving]:
+    """Two nodes that look at the catalog all the time."""
+    with Serving(
+        database_of_watchful, tmp_path_factory.mktemp("pgtide-watchful"), catalog_interval=0.2
+    ) as serving:
+        yield serving
+
+
+@pytest.fixture(scope="session")
+def watchful_tables(database_of_watchful: str, watchful: Serving) -> Generator[Tables]:
+    """The database of `watchful`."""
+    assert watchful.url
+    with closing(Tables(database_of_watchful)) as made:
         yield made
 
 
@@ -58,4 +87,120 @@ def brief_tables(database_of_brief: str, brief: Serving) -> Generator[Tables]:
     """The database of `brief`."""
     assert brief.url
     with closing(Tables(database_of_brief)) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def database_of_cached(server_url: str) -> Generator[str]:
+    with fresh_database(server_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def secret() -> str:
+    """Of `cached`."""
+    return "open sesame/&"
+
+
+@pytest.fixture(scope="session")
+def cached(
+    database_of_cached: str, secret: str, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Serving]:
+    """Two nodes with a secret, for caches in front of them."""
+    with Serving(
+        database_of_cached,
+        tmp_path_factory.mktemp("pgtide-cached"),
+        long_poll_timeout=1,
+        chunk_bytes=10000,
+        enable_delete=True,
+        secret=secret,
+    ) as serving:
+        yield serving
+
+
+@pytest.fixture(scope="session")
+def cached_tables(database_of_cached: str, cached: Serving) -> Generator[Tables]:
+    """The database of `cached`."""
+    assert cached.url
+    with closing(Tables(database_of_cached)) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def nginx_program() -> str:
+    """Where nginx is. Skips where there is none; .ci/run installs it."""
+    found = find_program()
+    if found is None:
+        pytest.skip("no nginx on this machine")
+    return found
+
+
+@pytest.fixture(scope="session")
+def nginx(
+    nginx_program: str, cached: Serving, secret: str, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Nginx]:
+    """deploy/nginx.conf in front of `cached`; it adds the secret, which must not be in its logs."""
+    assert nginx_program
+    port = urlsplit(cached.url).port
+    assert port is not None
+    encoded = quote(secret, safe="")
+    with open_nginx(tmp_path_factory.mktemp("nginx"), port, secret=encoded) as running:
+        yield running
+    for log in (running.log_path.read_text(), running.errors):
+        assert secret not in log
+        assert encoded not in log
+
+
+@pytest.fixture(scope="session")
+def database_of_strict(server_url: str) -> Generator[str]:
+    with fresh_database(server_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def strict(database_of_strict: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Serving]:
+    """Two nodes with little patience and room for few requests, whose metrics can be read."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        metrics_port: int = free.getsockname()[1]
+    with Serving(
+        database_of_strict,
+        tmp_path_factory.mktemp("pgtide-strict"),
+        tcp_read_timeout=2,
+        tcp_send_timeout=2,
+        max_concurrent_requests='{"initial": 2, "existing": 8}',
+        prometheus_port=metrics_port,
+        log_level="debug",
+    ) as serving:
+        yield serving
+
+
+@pytest.fixture(scope="session")
+def strict_tables(database_of_strict: str, strict: Serving) -> Generator[Tables]:
+    """The database of `strict`."""
+    assert strict.url
+    with closing(Tables(database_of_strict)) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def database_of_lone(server_url: str) -> Generator[str]:
+    with fresh_database(server_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def lone(database_of_lone: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Serving]:
+    """One node, at which equal requests meet."""
+    with Serving(
+        database_of_lone, tmp_path_factory.mktemp("pgtide-lone"), nodes=1, long_poll_timeout=3
+    ) as serving:
+        yield serving
+
+
+@pytest.fixture(scope="session")
+def lone_tables(database_of_lone: str, lone: Serving) -> Generator[Tables]:
+    """The database of `lone`."""
+    assert lone.url
+    with closing(Tables(database_of_lone)) as made:
         yield made

@@ -149,7 +149,7 @@ def test_where(server: Serving, items: str, where: str, message: str) -> None:
         "id = 1 order by id",
         "id = 1) or (true",
         "label = 'open",
-        "case when id = 1 then true end",
+        "case when id = 1 then true",
         "exists (select 1)",
         "id = 1 -- comment\n and",
         "label = 1",

@@ -136,3 +136,24 @@ def test_handle_from_before_the_log_began(database: str, tmp_path: Path) -> None
         assert answer.handle != reader.handle
         assert len(Follower(serving.url, name).sync().rows) == 1
     tables.close()
+
+
+def test_a_redirection_never_names_the_handle_that_was_sent(server: Serving, items: str) -> None:
+    """The client would take it for a stale answer of a cache, ask again, and give up in the end."""
+    first = ask(server.url, table=items, offset=-1)
+    refused = ask(server.url, table=items, offset="1_0", handle=first.handle)
+    assert refused.status == 409
+    assert refused.handle != first.handle
+    assert ask(server.url, table=items, offset="0_0", handle=refused.handle).status == 200
+    # It was that client's offset that was bad; others go on with what they have.
+    assert ask(server.url, table=items, offset="0_inf", handle=first.handle).status == 200
+
+
+def test_an_offset_past_all_of_a_transaction(server: Serving, tables: Tables, items: str) -> None:
+    reader = Follower(server.url, items).sync()
+    tables.run(f"update {items} set label = 'y' where id = 1")
+    [change] = reader.take(1)
+    lsn = change["headers"]["lsn"]
+    after = reader.request(offset=f"{lsn}_inf")
+    assert after.changes == []
+    assert int(after.offset.partition("_")[0]) > int(lsn)

@@ -192,3 +192,32 @@ def test_delete_is_off_by_default(server: Serving, tables: Tables) -> None:
     name = tables.make("id int primary key")
     answer = ask(server.url, method="DELETE", table=name)
     assert (answer.status, answer.error) == (405, {"message": "DELETE not allowed"})
+
+
+def test_a_live_answer_is_no_larger_than_a_chunk(brief: Serving, brief_tables: Tables) -> None:
+    name = brief_tables.make("id int primary key, filler text")
+    reader = Follower(brief.url, name).sync()
+    with ThreadPoolExecutor() as pool:
+        # Whether it waits already when the rows come, or not, makes no difference.
+        waiting = pool.submit(reader.step, live=True)
+        rows = "select i, repeat('x', 1000) from generate_series(1, 35) i"
+        brief_tables.run(f"insert into {name} {rows}")
+        answers = [waiting.result()]
+    while len(reader.changes) < 35:
+        answers.append(reader.step(live=reader.live))
+    answers = [answer for answer in answers if answer.changes]
+    assert len(answers) >= 4
+    assert max(len(answer.text) for answer in answers) < 12_000
+    assert [answer.up_to_date for answer in answers] == [False] * (len(answers) - 1) + [True]
+
+
+def test_a_live_request_within_the_snapshot(brief: Serving, brief_tables: Tables) -> None:
+    name = brief_tables.make("id int primary key, filler text")
+    brief_tables.run(
+        f"insert into {name} select i, repeat('x', 1000) from generate_series(1, 25) i"
+    )
+    first = ask(brief.url, table=name, offset=-1)
+    answer = ask(brief.url, table=name, offset="0_0", handle=first.handle, live=True, cursor="")
+    assert answer.offset == "0_1"
+    assert answer.headers["electric-cursor"].isdigit()
+    assert "electric-schema" not in answer.headers

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from follower import Follower, ask
+from follower import Follower, ask, events
 from serving import Serving
 from tables import Tables
 
 
 @pytest.fixture
 def root(tables: Tables) -> str:
+    return make_root(tables)
+
+
+def make_root(tables: Tables) -> str:
     """With the partitions <name>_1 (below 100) and <name>_2 (below 200), a row in each."""
     name = tables.make("id int, label text, primary key (id)").replace("t_", "p_")
     tables.run(
@@ -128,6 +132,62 @@ def test_rows_of_a_partition_that_is_added_later_change(
     changes = reader.take(2)
     assert reader.rows[f'"public"."{root}"/"201"'] == {"id": "201", "label": "b"}
     assert changes[1]["headers"]["operation"] == "delete"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "alter table {root} detach partition {root}_2",
+        "drop table {root}_2",
+        "alter table {root} attach partition {root}_old for values from (500) to (600)",
+        "alter table {root} attach partition {root}_sub for values from (600) to (700)",
+    ],
+)
+def test_rows_that_come_or_go_with_their_partition(
+    watchful: Serving, watchful_tables: Tables, event: str
+) -> None:
+    """The log says nothing of them, so the root's readers begin anew, and nobody else does."""
+    root = make_root(watchful_tables)
+    watchful_tables.run(
+        f"create table {root}_old (like {root} including all);"
+        f"insert into {root}_old values (500, 'old');"
+        f"create table {root}_sub (like {root} including all) partition by range (id);"
+        f"create table {root}_sub_1 partition of {root}_sub for values from (600) to (650);"
+        f"insert into {root}_sub values (600, 'old')"
+    )
+    reader, leaf = Follower(watchful.url, root).sync(), Follower(watchful.url, f"{root}_1").sync()
+    with events(watchful.url, table=root, handle=reader.handle, offset=reader.offset) as stream:
+        watchful_tables.run(event.format(root=root))
+        assert stream.rest() == []
+    assert reader.request().status == 409
+    again = Follower(watchful.url, root).sync()
+    present = watchful_tables.run(f"select id::text from {root} order by id::text")
+    assert sorted([row["id"] for row in again.values()]) == [row[0] for row in present]
+    watchful_tables.run(f"update {root} set label = 'new' where id <> 101")
+    again.take(len([row for row in present if row != ("101",)]))
+    assert leaf.take_operations(1) == [("update", {"id": "1", "label": "new"})]
+
+
+def test_partitions_that_come_empty_end_nothing(watchful: Serving, watchful_tables: Tables) -> None:
+    root, canary = make_root(watchful_tables), watchful_tables.make("id int primary key, a int")
+    reader, other = Follower(watchful.url, root).sync(), Follower(watchful.url, canary).sync()
+    watchful_tables.run(f"create table {root}_new (like {root} including all)")
+    watchful_tables.run(
+        f"alter table {root} attach partition {root}_new for values from (500) to (600)"
+    )
+    watchful_tables.run(
+        f"create table {root}_3 partition of {root} for values from (200) to (300);"
+        f"insert into {root} values (200, 'a'), (500, 'a')"
+    )
+    watchful_tables.run(f"alter table {canary} drop a")
+    # Once that has been seen, the partitions have been seen too.
+    assert other.request(live=True).status == 409
+    watchful_tables.run(f"delete from {root} where id = 500")
+    assert reader.take_operations(3) == [
+        ("insert", {"id": "200", "label": "a"}),
+        ("insert", {"id": "500", "label": "a"}),
+        ("delete", {"id": "500"}),
+    ]
 
 
 @pytest.mark.parametrize("victim", ["{}", "{}_1"])

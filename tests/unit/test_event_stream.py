@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, MutableMapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from shapes.http.sse import EventStream
 from shapes.library import Library, Place
 from shapes.snapshot import Snapshots
 from shapes.snapshot_store import SnapshotStore
+from shapes.table_ledger import TableLedger
 
 START = Offset(100, 0)
 EVERYTHING = FOLLOWED[0]
@@ -35,38 +36,58 @@ TURNS = 30
 
 
 class Connection:
-    """A client's end: takes what is sent, unless it is blocked."""
+    """A client's end: takes what is sent, unless it is blocked.
+
+    As a server does, it still takes the first thing that is sent after that, and is behind then.
+    """
 
     def __init__(self) -> None:
         self.data = b""
-        self.closed = False
-        self._gone = asyncio.Event()
+        self.behind = False
+        self.task: asyncio.Task[None] | None = None
+        self._held = b""
+        self._blocked = False
         self._open = asyncio.Event()
-        self._open.set()
 
-    async def send(self, message: MutableMapping[str, Any]) -> None:
-        # As a server does: wait until the socket's buffer has been emptied, then write.
-        await self._open.wait()
-        self.data += message.get("body", b"")
-        self.closed = not message.get("more_body", False)
+    def stream(self, data: bytes) -> bool:
+        assert not self.behind
+        if self._blocked:
+            self._held += data
+            self.behind = True
+        else:
+            self.data += data
+        return self.behind
 
-    async def receive(self) -> MutableMapping[str, Any]:
-        await self._gone.wait()
-        return {"type": "http.disconnect"}
+    async def drained(self) -> None:
+        while self.behind:
+            self._open.clear()
+            await self._open.wait()
+
+    def serve(self, stream: EventStream) -> asyncio.Task[None]:
+        self.task = asyncio.create_task(stream.run())
+        return self.task
+
+    @property
+    def closed(self) -> bool:
+        return self.task is not None and self.task.done()
 
     def block(self) -> None:
-        self._open.clear()
+        self._blocked = True
 
     def unblock(self) -> None:
+        self._blocked = self.behind = False
+        self.data += self._held
+        self._held = b""
         self._open.set()
 
     def leave(self) -> None:
-        self._gone.set()
-        self._open.set()
+        assert self.task is not None
+        self.behind = True
+        self.task.cancel()
 
     @property
     def blocked(self) -> bool:
-        return not self._open.is_set()
+        return self._blocked
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -116,8 +137,8 @@ class Streams:
         """A stream of a shape from an offset; it has come to its end when this returns."""
         connection = Connection()
         place = Place(await self.node.feeds.open(followed.shape, start), start, [])
-        stream = EventStream(options, self.tail, self.library, place, connection.send)
-        self.tasks.append(asyncio.create_task(stream.run(connection.receive)))
+        stream = EventStream(options, self.tail, self.library, place, connection)
+        self.tasks.append(connection.serve(stream))
         await turns()
         return connection
 
@@ -134,10 +155,17 @@ async def streams(folder: Path) -> AsyncGenerator[Streams]:
         database = Database("postgresql://127.0.0.1:1/none", 2, 1.0)
         store = SnapshotStore(folder.parent / "snapshots")
         snapshots = Snapshots(store, database, one.tail, PATIENT, lambda oid: None)
-        definitions = Definitions(database, store, "none", manual=True, on_altered=lambda oid: None)
+        definitions = Definitions(
+            *(database, TableLedger(folder.parent / "tables"), "none"),
+            manual=True,
+            on_ended=lambda oid, columns: None,
+            interval=60.0,
+            epoch=lambda: 0,
+        )
         library = Library(
             *(one.tail, one.feeds, store, snapshots, definitions),
             retention_bytes=1 << 40,
+            retention_age=86400,
             long_poll_timeout=1.0,
         )
         streaming = Streams(one, library)
@@ -169,7 +197,7 @@ async def test_a_client_that_keeps_up(folder: Path, elsewhere: Elsewhere) -> Non
             one.node.follower.go_on()
             # Written by whoever published it: no task had to wake up.
             client.check(EVERYTHING, [*HISTORY, *MORE[:count]])
-            assert client.marks[-1] == more.end_lsn
+            assert client.marks[-1] == more.end_lsn - 1
 
 
 @pytest.mark.parametrize("pending", [0, 2, 1000])
@@ -209,8 +237,8 @@ async def test_a_client_that_is_slow_from_the_beginning(folder: Path, elsewhere:
         client = Connection()
         client.block()
         place = Place(await one.node.feeds.open(EVERYTHING.shape, START), START, [])
-        stream = EventStream(PATIENT, one.tail, one.library, place, client.send)
-        one.tasks.append(asyncio.create_task(stream.run(client.receive)))
+        stream = EventStream(PATIENT, one.tail, one.library, place, client)
+        one.tasks.append(client.serve(stream))
         await turns()
         elsewhere.run(append_to, folder, MORE)
         one.node.follower.go_on()

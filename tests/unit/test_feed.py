@@ -72,7 +72,7 @@ def test_a_batch(feed: Feed) -> None:
 
 def test_the_forms_of_a_batch() -> None:
     batch = Batch(shape(), START, [entry(200), entry(201)], 208, encode)
-    headers = {"control": "up-to-date", "global_last_seen_lsn": "208"}
+    headers = {"control": "up-to-date", "global_last_seen_lsn": "207"}
     messages = ["200_2", "201_2", {"headers": headers}]
     assert orjson.loads(batch.body) == messages
     events = batch.events.decode().split("\n\n")

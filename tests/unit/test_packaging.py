@@ -46,9 +46,11 @@ def test_every_requirement_is_pinned_to_a_version_that_it_accepts(requirement: R
 
 @pytest.mark.parametrize("path", LOCK_FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_lock_files_pin_by_hash_and_name_no_host(path: Path) -> None:
-    text = path.read_text()
-    packages = cast("dict[str, dict[str, Any]]", json.loads(text)["packages"])
-    assert "://" not in text
+    packages = cast("dict[str, dict[str, Any]]", json.loads(path.read_text())["packages"])
+    for package in packages.values():
+        # Where its authors take donations is no address to fetch it from.
+        package.pop("funding", None)
+        assert "://" not in str(package)
     assert all("integrity" in package for name, package in packages.items() if name)
 
 

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from shapes.definition import Definition, InvalidRequestError
+from shapes.definition import Definition, Errors, InvalidRequestError
 from shapes.http.request import ShapeRequest, query_parameters, read_request
 from shapes.wire import LogOffset, Special
 
@@ -18,7 +18,7 @@ def request(parameters: dict[str, str], **more: str) -> ShapeRequest:
     return read_request(query_parameters(urlencode({**parameters, **more}).encode()))
 
 
-def refusal(parameters: dict[str, str], **more: str) -> dict[str, list[str]]:
+def refusal(parameters: dict[str, str], **more: str) -> Errors:
     with pytest.raises(InvalidRequestError) as refused:
         request(parameters, **more)
     return refused.value.errors
@@ -96,8 +96,10 @@ def test_of_a_repeated_parameter_the_last_counts() -> None:
 
 
 def test_percent_and_plus_encoding() -> None:
-    found = query_parameters(b"table=%22My+T%22&where=v%20%3D%20%27%C3%A4%26b%27&bad=%ff&x")
-    assert found == {"table": '"My T"', "where": "v = 'ä&b'", "bad": "\ufffd"}
+    found = query_parameters(b"table=%22My+T%22&where=v%20%3D%20%27%C3%A4%26b%27&x")
+    assert found == {"table": '"My T"', "where": "v = 'ä&b'"}
+    with pytest.raises(InvalidRequestError, match="query: is not valid UTF-8"):
+        query_parameters(b"table=a&where=%ff")
 
 
 # -- what is refused -------------------------------------------------------------------------------

@@ -129,11 +129,11 @@ ON_W = shape(where="w = 'b'", columns=("id", "v"))
     [
         (ALL, COLUMNS, True),
         (ALL, REORDERED, True),
-        (ALL, WITH_X, False),
+        (ALL, WITH_X, True),
         (ALL, WITHOUT_W, False),
         (ALL, W_AS_X, False),
         (ALL, V_AS_INT8, False),
-        (A, WITH_X, False),
+        (A, WITH_X, True),
         (EXPLICIT, COLUMNS, True),
         (EXPLICIT, WITH_X, True),
         (EXPLICIT, WITHOUT_W, True),

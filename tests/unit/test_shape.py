@@ -111,10 +111,10 @@ def test_the_key_is_the_primary_key_in_its_own_order() -> None:
     assert [one.name for one in shape(of).projection.key_columns] == ["w", "id"]
 
 
-def test_without_a_primary_key_all_columns_of_the_table_are_the_key() -> None:
+def test_without_a_primary_key_all_columns_are_the_key_but_those_added_later() -> None:
     of = table(key=())
-    projection = Projection(of, of.columns[::-1], True)
-    assert [one.name for one in projection.key_columns] == ["id", "v", "w"]
+    assert Projection(of, of.columns, True).key_columns == of.columns
+    assert [one.name for one in Projection(of, of.columns[:2], False).key_columns] == ["id", "v"]
 
 
 # -- identity --------------------------------------------------------------------------------------

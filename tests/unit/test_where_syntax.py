@@ -76,13 +76,11 @@ def test_precedence_and_forms(clause: str, sql: str) -> None:
         ("i4 = 1 limit 5", "malformed query ending with SQL clauses"),
         ("i4 = 1; drop table x", 'unescaped ";" causing statement split'),
         ("i4 = B'101'", "At location 5: BitString values are not supported"),
-        ("CASE WHEN b THEN b END", "At location 0: CaseExpr is not supported in this context"),
         ("(i4, i8) = (1, 2)", "At location 0: RowExpr is not supported in this context"),
         ("c = user", "At location 4: SQLValueFunction is not supported in this context"),
-        ("ia[1] = 1", "At location 2: A_Indirection is not supported in this context"),
         (
-            "nullif(i4, 1) = 1",
-            "At location 0: expression = of :AEXPR_NULLIF is not currently supported",
+            "i4[1] = 1",
+            "At location 2: cannot subscript type int4 because it does not support subscripting",
         ),
         (
             "c SIMILAR TO 'x'",
@@ -96,7 +94,10 @@ def test_precedence_and_forms(clause: str, sql: str) -> None:
         ),
         (
             "id IN (SELECT id FROM x)",
-            "At location 3: SubLink is not supported in this context",
+            (
+                "At location 3: subqueries are not supported; list the values, or filter by a "
+                "column of this table"
+            ),
         ),
         (
             "EXISTS (SELECT 1)",
@@ -110,7 +111,10 @@ def test_precedence_and_forms(clause: str, sql: str) -> None:
             "i4 = ANY (SELECT 1)",
             "At location 3: only `value IN (SELECT ...)` sublinks are supported right now",
         ),
-        ("tz AT TIME ZONE 'UTC' = ts", "At location 3: unknown or unsupported function timezone/2"),
+        (
+            "i4 AT TIME ZONE 'UTC' = ts",
+            "At location 3: Could not select a function overload for timezone(unknown, int4)",
+        ),
     ],
 )
 def test_refusals(clause: str, message: str) -> None:

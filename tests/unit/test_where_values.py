@@ -86,7 +86,7 @@ def test_integers(text: str, value: int) -> None:
         (times.read_time, "24:00:00.1"),
         (times.read_time, "10"),
         (intervals.read_interval, "P"),
-        (intervals.read_interval, "1"),
+        (intervals.read_interval, "1 2"),
         (intervals.read_interval, "1 day 1 day"),
         (intervals.read_interval, "1 fortnight"),
         (intervals.read_interval, "PT"),
@@ -279,7 +279,16 @@ def test_ways_to_write_an_array(text: str, same: str) -> None:
     "text",
     [
         *("", "a", "{", "}", "{a", "{a,}", "{,a}", "{a}b", '{"a}', '{"a"b}', "{{a},b}", "{a,{b}}"),
-        *("{{a},{b,c}}", "{{}}", "{a}{b}", "[0:1]={a,b}", "{" * 7 + "}" * 7, "{a\\"),
+        *(
+            "{{a},{b,c}}",
+            "{{}}",
+            "{a}{b}",
+            "[0:2]={a,b}",
+            "[1:0]={}",
+            "[2]={a}",
+            "{" * 7 + "}" * 7,
+            "{a\\",
+        ),
     ],
 )
 def test_refused_arrays(text: str) -> None:

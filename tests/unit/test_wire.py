@@ -100,7 +100,7 @@ def test_offsets_with_lsn_0_are_in_the_snapshot() -> None:
 )
 def test_a_cursor_is_the_end_of_the_period(seconds: float, cursor: int) -> None:
     if cursor == 0:
-        assert 1 <= next_cursor(CURSOR_EPOCH, PERIOD, "") <= 3600
+        assert next_cursor(CURSOR_EPOCH, PERIOD, "") == 1
     else:
         assert next_cursor(CURSOR_EPOCH + seconds, PERIOD, "") == cursor
 
@@ -111,12 +111,39 @@ def test_previous_cursors_that_do_not_matter(previous: str) -> None:
 
 
 @pytest.mark.parametrize("previous", [100, 101, 5000, 2**70])
-def test_a_cursor_is_greater_than_the_previous_one(previous: int) -> None:
-    cursors = {next_cursor(CURSOR_EPOCH + 90, PERIOD, str(previous)) for _ in range(200)}
-    assert previous < min(cursors)
-    assert max(cursors) <= previous + 3600
-    # Different for different clients, so that they part again.
-    assert len(cursors) > 50
+@pytest.mark.parametrize("lsn", [0, 1, 4000, 31400120, MAX_LSN])
+def test_a_cursor_is_greater_than_the_previous_one(previous: int, lsn: int) -> None:
+    assert next_cursor(CURSOR_EPOCH + 90, PERIOD, str(previous), lsn) > previous
+
+
+def test_clients_with_one_answer_get_one_cursor() -> None:
+    """However often they were answered in the period: else a cache would never join them again."""
+    at, lsn = CURSOR_EPOCH + 90, 31400120
+    long_there = newcomer = ""
+    for change in range(20):
+        long_there = str(next_cursor(at, PERIOD, long_there, lsn + 100 * change))
+    for change in range(20, 22):
+        long_there = str(next_cursor(at, PERIOD, long_there, lsn + 100 * change))
+        newcomer = str(next_cursor(at, PERIOD, newcomer, lsn + 100 * change))
+    assert newcomer == long_there
+
+
+def test_cursors_grow_with_time_and_with_the_log() -> None:
+    """Changes and timeouts in any order, over many periods."""
+    cursor, lsn, now = 0, 1000, CURSOR_EPOCH + 5
+    for step in range(500):
+        if step % 7 == 3:
+            now += PERIOD
+        else:
+            lsn += 34
+            now += step % 2
+        following = next_cursor(now, PERIOD, str(cursor), lsn)
+        assert following > cursor
+        cursor = following
+
+
+def test_a_cursor_from_elsewhere_is_followed_by_the_same_one_for_all() -> None:
+    assert next_cursor(CURSOR_EPOCH + 90, PERIOD, str(10**15), 34) == 10**15 + 35
 
 
 def test_a_number_without_end_is_no_cursor() -> None:
@@ -132,7 +159,7 @@ def test_without_a_period_there_is_no_cursor(period: float) -> None:
 
 
 def test_up_to_date() -> None:
-    headers = {"control": "up-to-date", "global_last_seen_lsn": str(MAX_LSN)}
+    headers = {"control": "up-to-date", "global_last_seen_lsn": str(MAX_LSN - 1)}
     assert orjson.loads(up_to_date(MAX_LSN)) == {"headers": headers}
 
 

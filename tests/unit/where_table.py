@@ -10,6 +10,9 @@ from shapes.where import Condition, Row, WhereError, parse_where
 _FIRST_USER_OID = 16_384
 
 
+MOODS = ("sad", "ok", "happy")
+
+
 def _text(name: str, collation: str = "default", *, deterministic: bool = True) -> Column:
     bytewise = collation in ("C", "POSIX")
     return Column(
@@ -43,8 +46,8 @@ TABLE = Table(
         Column("tz", "timestamptz", 1184),
         Column("tm", "time", 1083),
         Column("iv", "interval", 1186),
-        Column("e", "mood", _FIRST_USER_OID, kind="e"),
-        Column("e2", "weather", _FIRST_USER_OID + 1, kind="e"),
+        Column("e", "mood", _FIRST_USER_OID, kind="e", enum="public.mood", labels=MOODS),
+        Column("e2", "weather", _FIRST_USER_OID + 1, kind="e", enum="public.weather", labels=MOODS),
         Column("j", "jsonb", 3802),
         Column("by", "bytea", 17),
         Column("ip", "inet", 869),
@@ -60,6 +63,24 @@ TABLE = Table(
         Column("va", "varchar", 1015, dims=1, collation="C"),
         Column('Odd "Name', "text", 25, collation="C"),
         Column("time", "int4", 23),
+        Column("js", "json", 114),
+        Column("tt", "timetz", 1266),
+        Column("mac", "macaddr", 829),
+        Column(
+            "moods", "mood", _FIRST_USER_OID + 6, dims=1, kind="e", enum="public.mood", labels=MOODS
+        ),
+        Column(
+            "temper",
+            "temper",
+            _FIRST_USER_OID + 7,
+            kind="d",
+            base="mood",
+            enum="public.mood",
+            labels=MOODS,
+        ),
+        Column(
+            "odd", "Odd", _FIRST_USER_OID + 8, kind="e", enum='other."Odd"', labels=("it's", "")
+        ),
     ),
 )
 POSITIONS = {column.name: place for place, column in enumerate(TABLE.columns)}

@@ -1,0 +1,35 @@
+"""One line per request, for those who log at level debug."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_plus
+
+from engine.redaction import MASK
+
+if TYPE_CHECKING:
+    from shapes.http.exchange import Exchange
+
+SECRETS = frozenset(("secret", "api_secret", "token", "access_token", "api_key", "password"))
+
+
+def redacted(query: bytes) -> str:
+    """A query string without the values that nobody may see, however their names are spelled."""
+    return "&".join(_redacted(pair) for pair in query.decode("latin-1").split("&"))
+
+
+def _redacted(pair: str) -> str:
+    name, equals, _ = pair.partition("=")
+    secret = equals and unquote_plus(name).strip().lower() in SECRETS
+    return f"{name}={MASK}" if secret else pair
+
+
+def line_of(exchange: Exchange, client: tuple[str, int] | None, seconds: float) -> str:
+    """What a client asked and how it was answered."""
+    scope = exchange.scope
+    query: bytes = scope["query_string"]
+    path = scope["raw_path"].decode("latin-1") + ("?" + redacted(query) if query else "")
+    return (
+        f"{scope['method']} {path}  status={exchange.status} bytes={exchange.sent} "
+        f"ms={seconds * 1000:.1f} client={client[0] if client else '-'}"
+    )

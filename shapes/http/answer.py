@@ -1,0 +1,130 @@
+"""Successful answers of `/v1/shape`, redirections, and what browsers ask beforehand."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+from engine.lsn import Offset
+from shapes.http.request import ShapeRequest
+from shapes.http.responder import Responder
+from shapes.http.responses import JSON, NO_CACHE, Header
+from shapes.shape import Handle, Shape
+from shapes.subset import Rows
+from shapes.wire import MUST_REFETCH, RequestOffset
+
+_REDIRECT_CACHE: Header = (b"cache-control", b"public, max-age=60, must-revalidate")
+_RESTART_CACHE: Header = (b"cache-control", b"public, max-age=1, must-revalidate")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
+"""A header's name, in lower case (RFC 9110, 5.6.2)."""
+
+
+class Answer:
+    """The headers of one successful answer. `cache` is its `cache-control`, if it may be kept."""
+
+    def __init__(
+        self,
+        responder: Responder,
+        handle: Handle,
+        shape: Shape,
+        request: ShapeRequest,
+        offset: Offset,
+        cache: bytes,
+        *,
+        data: bool = True,
+        complete: bool = False,
+    ) -> None:
+        self._responder = responder
+        self._etag = f'"{handle}:{request.offset}:{offset}'
+        # An answer without news must never be confirmed by a cache's revalidation.
+        self._etag += '"' if data else f':{time.monotonic_ns()}"'
+        self._headers: list[Header] = [
+            JSON,
+            (b"cache-control", cache) if responder.cacheable else NO_CACHE,
+            (b"electric-handle", str(handle).encode()),
+            (b"electric-offset", str(offset).encode()),
+            (b"electric-has-data", b"true" if data else b"false"),
+            (b"etag", self._etag.encode()),
+        ]
+        if complete:
+            self._headers.append((b"electric-up-to-date", b""))
+        self._schema: Header = (b"electric-schema", shape.projection.schema_header)
+
+    async def send_body(self, body: bytes, extra: list[Header]) -> None:
+        """A live answer's body; `extra` has the cursor."""
+        if not await self.confirmed(extra):
+            await self._responder.send_body(200, [*self._headers, *extra], body)
+
+    async def send_messages(self, messages: list[bytes], extra: list[Header] | None = None) -> None:
+        """Messages as a JSON array; the schema comes along unless there is something `extra`."""
+        if extra is None:
+            extra = [self._schema]
+        if not await self.confirmed(extra):
+            await self._responder.send_messages(200, [*self._headers, *extra], messages)
+
+    async def send_chunk(self, body: bytes | Path, extra: list[Header] | None = None) -> None:
+        """A part of a snapshot, or the file that holds it; with `extra` in place of the schema."""
+        if extra is None:
+            extra = [self._schema]
+        if await self.confirmed(extra):
+            return
+        headers = [*self._headers, *extra]
+        if isinstance(body, bytes):
+            await self._responder.send_body(200, headers, body)
+        else:
+            with body.open("rb") as file:
+                await self._responder.send_file(200, headers, file, body.stat().st_size)
+
+    async def confirmed(self, extra: list[Header]) -> bool:
+        """Answer 304 if the client has exactly this; False if it has not."""
+        known = {tag.strip().strip('"') for tag in self._responder.entity_tags()}
+        if self._etag.strip('"') not in known:
+            return False
+        kept = [pair for pair in self._headers if pair[0] != b"content-type"]
+        cursor = [pair for pair in extra if pair[0] == b"electric-cursor"]
+        await self._responder.send_empty(304, [*kept, *cursor])
+        return True
+
+
+async def send_subset(
+    responder: Responder, handle: Handle, shape: Shape, offset: RequestOffset | Offset, rows: Rows
+) -> None:
+    """A subset's rows; closes their file."""
+    headers: list[Header] = [
+        JSON,
+        NO_CACHE,
+        (b"electric-handle", str(handle).encode()),
+        (b"electric-offset", str(offset).encode()),
+        (b"electric-schema", shape.projection.schema_header),
+        (b"electric-snapshot", b"true"),
+    ]
+    with rows.file as file:
+        await responder.send_file(200, headers, file, rows.size)
+
+
+async def send_must_refetch(responder: Responder, handle: Handle | None) -> None:
+    """409: the client has to start over, with `handle` if there is one."""
+    headers = [JSON]
+    if handle is None:
+        cache = _RESTART_CACHE
+    else:
+        cache = _REDIRECT_CACHE
+        headers += [
+            (b"electric-handle", str(handle).encode()),
+            (b"etag", f'"{handle}::"'.encode()),
+        ]
+    headers.append(cache if responder.cacheable else NO_CACHE)
+    await responder.send_body(409, headers, MUST_REFETCH)
+
+
+async def send_preflight(responder: Responder) -> None:
+    """What a browser may send: every header that it asks for by a proper name."""
+    headers: list[Header] = [(b"access-control-max-age", b"86400")]
+    wanted = responder.header(b"access-control-request-headers")
+    if wanted is not None:
+        names = [name.strip() for name in wanted.lower().split(b",")]
+        allowed = [name for name in names if _TOKEN.fullmatch(name)]
+        if allowed:
+            headers.append((b"access-control-allow-headers", b",".join(allowed)))
+    await responder.send_empty(204, headers)

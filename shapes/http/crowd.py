@@ -1,0 +1,181 @@
+"""Equal long polls are answered together: one is served, the others get a copy of its answer.
+
+Clients of one shape that are at the same offset send the same URL (their cursors are made for that),
+and an answer follows from the URL alone, which is what lets caches join such requests. Doing the same
+here makes a delivery about as cheap as writing bytes to a socket.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING
+
+from shapes.http.admission import Permit
+from shapes.http.responses import REQUEST_ID
+
+if TYPE_CHECKING:
+    from shapes.http.connection import Connection
+    from shapes.http.exchange import Exchange
+
+Key = tuple[bytes, bytes, bytes]
+"""URL, origin and authorization."""
+
+LARGE_BYTES = 16 << 10
+"""From this size on a body is not copied together with its headers."""
+
+_OTHERWISE = frozenset((b"if-none-match", b"content-length", b"transfer-encoding", b"expect"))
+"""Headers with which a request may be answered in another way, or is not here in full yet."""
+
+_COMMON = frozenset((200, 409))
+"""Statuses of answers that are good for all; what is refused is refused to each alone."""
+
+_NEWS = b"\r\nelectric-has-data: true\r\n"
+_ID = b"x-request-id: %b\r\n"
+
+
+class Group:
+    """Equal requests, but for the one that is being served."""
+
+    __slots__ = ("followers", "key")
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.followers: dict[Follower, None] = {}
+
+
+class Follower:
+    """A request that waits for the answer to an equal one."""
+
+    __slots__ = ("connection", "group", "headers", "keep_alive", "permit", "request_id")
+
+    status = 0
+    """No answer has begun."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        group: Group,
+        headers: list[tuple[bytes, bytes]],
+        request_id: bytes,
+        permit: Permit,
+    ) -> None:
+        self.connection = connection
+        self.group = group
+        self.headers = headers
+        self.request_id = request_id
+        self.permit = permit
+        self.keep_alive = True
+
+    def disconnect(self) -> None:
+        """There is nobody left to answer."""
+        self.group.followers.pop(self, None)
+        self.permit.release()
+
+
+class Crowd:
+    """All groups of a node."""
+
+    def __init__(self, admit: Callable[[], Permit | None]) -> None:
+        """`admit` gives None when a request is one too many."""
+        self._admit = admit
+        self._groups: dict[Key, Group] = {}
+        self._prefix = os.urandom(6).hex()
+        self._numbers = count(1)
+        self.delivered = 0
+        """How many have got news in this way."""
+
+    def __len__(self) -> int:
+        """How many requests wait for the answer to another one."""
+        return sum(len(group.followers) for group in self._groups.values())
+
+    def key(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> Key | None:
+        """What equal requests have in common; None if this one has to be served by itself."""
+        if b"live=true" not in url or b"live_sse" in url or not url.startswith(b"/v1/shape?"):
+            return None
+        origin = authorization = b""
+        for name, value in headers:
+            if name == b"origin":
+                origin = value
+            elif name == b"authorization":
+                authorization = value
+            elif name in _OTHERWISE:
+                return None
+        return url, origin, authorization
+
+    def join(
+        self, key: Key, connection: Connection, headers: list[tuple[bytes, bytes]]
+    ) -> Follower | None:
+        """Wait for the answer to an equal request; None if there is none, or one too many."""
+        group = self._groups.get(key)
+        if group is None:
+            return None
+        permit = self._admit()
+        if permit is None:
+            return None
+        request_id = b""
+        for name, value in headers:
+            if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
+                request_id = value
+        if not request_id:
+            request_id = b"%b%012x" % (self._prefix.encode(), next(self._numbers))
+        follower = Follower(connection, group, headers, request_id, permit)
+        group.followers[follower] = None
+        return follower
+
+    def lead(self, key: Key, exchange: Exchange) -> None:
+        """From now on equal requests wait for the answer to this one."""
+        if key not in self._groups:
+            exchange.group = self._groups[key] = Group(key)
+
+    def close(self, exchange: Exchange) -> None:
+        """The answer begins: nobody else may join."""
+        if exchange.group is not None:
+            self._groups.pop(exchange.group.key, None)
+
+    def share(self, exchange: Exchange, head: bytes, request_id: bytes, body: bytes) -> None:
+        """Give all the answer that was given to one. `head` ends with an empty line."""
+        group = exchange.group
+        if group is None or exchange.status not in _COMMON:
+            return
+        exchange.group = None
+        before, separator, after = head.partition(_ID % request_id)
+        if not separator:
+            before, after = after, before
+        large = len(body) > LARGE_BYTES
+        if not large:
+            after += body
+        followers, group.followers = group.followers, {}
+        if _NEWS in head:
+            self.delivered += len(followers)
+        for follower in followers:
+            connection = follower.connection
+            follower.permit.release()
+            follower.keep_alive &= exchange.keep_alive
+            connection.write(b"%b%b%b" % (before, _ID % follower.request_id, after))
+            if large:
+                connection.write(body)
+            connection.server.answered(exchange, connection.client)
+            connection.answered(follower)
+
+    def part(self, exchange: Exchange) -> None:
+        """There is no answer that could be shared."""
+        group, exchange.group = exchange.group, None
+        if group is None:
+            return
+        if self._groups.get(group.key) is group:
+            del self._groups[group.key]
+        followers, group.followers = group.followers, {}
+        if exchange.disconnected and followers:
+            # Its client is gone: the next one is served in its place.
+            first = next(iter(followers))
+            del followers[first]
+            group.followers = followers
+            self._groups[group.key] = group
+            first.permit.release()
+            first.connection.serve(first, group)
+            return
+        for follower in followers:
+            follower.permit.release()
+            follower.connection.serve(follower, None)

@@ -1,0 +1,34 @@
+"""What a client may send to a node, and how long it may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes are bytes, durations seconds.
+
+    `read_seconds` is the idle life of a connection and the time in which a whole request has to
+    arrive; `send_seconds` is how long a client may take nothing of what is sent to it. Of what a
+    client does not take, about `unsent` is held for it here, and `system_unsent` by the system.
+    """
+
+    url: int = 64 << 10
+    headers: int = 64 << 10
+    header_count: int = 100
+    body: int = 8 << 20
+    read_seconds: float = 60.0
+    send_seconds: float = 30.0
+    unsent: int = 16 << 10
+    system_unsent: int = 128 << 10
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """The limits with the settings' durations."""
+        return cls(
+            read_seconds=settings.tcp_read_timeout,
+            send_seconds=settings.tcp_send_timeout,
+        )
