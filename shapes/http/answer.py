@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from os import SEEK_END
 from pathlib import Path
+from typing import IO
 
 from engine.lsn import Offset
 from shapes.http.request import ShapeRequest
@@ -52,7 +54,7 @@ class Answer:
         self._schema: Header = (b"electric-schema", shape.projection.schema_header)
 
     async def send_body(self, body: bytes, extra: list[Header]) -> None:
-        """A live answer's body; `extra` has the cursor."""
+        """A finished body; `extra` has the schema or, in a live answer, the cursor."""
         if not await self.confirmed(extra):
             await self._responder.send_body(200, [*self._headers, *extra], body)
 
@@ -61,20 +63,24 @@ class Answer:
         if extra is None:
             extra = [self._schema]
         if not await self.confirmed(extra):
-            await self._responder.send_messages(200, [*self._headers, *extra], messages)
+            body = b"[%b]" % b",\n".join(messages)
+            await self._responder.send_body(200, [*self._headers, *extra], body)
 
-    async def send_chunk(self, body: bytes | Path, extra: list[Header] | None = None) -> None:
-        """A part of a snapshot, or the file that holds it; with `extra` in place of the schema."""
+    async def send_file(self, file: IO[bytes], extra: list[Header] | None = None) -> None:
+        """A body that lies in a file, from its beginning to its end."""
         if extra is None:
             extra = [self._schema]
-        if await self.confirmed(extra):
-            return
-        headers = [*self._headers, *extra]
-        if isinstance(body, bytes):
-            await self._responder.send_body(200, headers, body)
-        else:
+        if not await self.confirmed(extra):
+            size = file.seek(0, SEEK_END)
+            file.seek(0)
+            await self._responder.send_file(200, [*self._headers, *extra], file, size)
+
+    async def send_chunk(self, body: bytes | Path, extra: list[Header] | None = None) -> None:
+        """A part of a snapshot, or the file that holds it."""
+        if isinstance(body, Path):
             with body.open("rb") as file:
-                await self._responder.send_file(200, headers, file, body.stat().st_size)
+                return await self.send_file(file, extra)
+        return await self.send_body(body, [self._schema] if extra is None else extra)
 
     async def confirmed(self, extra: list[Header]) -> bool:
         """Answer 304 if the client has exactly this; False if it has not."""

@@ -11,19 +11,16 @@ import orjson
 
 from shapes.http.responses import (
     JSON,
-    PIECE_BYTES,
     Header,
     Receive,
     Scope,
     Send,
     common_headers,
     header,
-    message_pieces,
 )
 
 _SMALL_BYTES = 32 << 10
-_scratch = bytearray(4 * PIECE_BYTES)
-"""Where files are read to that are only to be in the system's cache; nobody looks at it."""
+_PIECE_BYTES = 1 << 20
 
 
 class Responder:
@@ -88,20 +85,9 @@ class Responder:
         if size <= _SMALL_BYTES:
             return await self.send({"type": "http.response.body", "body": file.read()})
         view = memoryview(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ))
-        for start in range(0, size, len(_scratch)):
-            # Reading it here brings it into memory without holding up everybody else meanwhile.
-            await asyncio.to_thread(os.preadv, file.fileno(), [_scratch], start)
-            piece = view[start : start + len(_scratch)]
+        for start in range(0, size, _PIECE_BYTES):
+            # Reading it brings it into the system's cache, without holding up everybody else meanwhile.
+            await asyncio.to_thread(os.pread, file.fileno(), _PIECE_BYTES, start)
+            piece = view[start : start + _PIECE_BYTES]
             await self.send({"type": "http.response.body", "body": piece, "more_body": True})
         return await self.send({"type": "http.response.body", "body": b""})
-
-    async def send_messages(
-        self, status: int, headers: list[Header], messages: list[bytes]
-    ) -> None:
-        """A JSON array; a large one goes out in pieces."""
-        if sum(map(len, messages)) <= PIECE_BYTES:
-            return await self.send_body(status, headers, b"[%b]" % b",\n".join(messages))
-        await self.start(status, headers)
-        for piece in message_pieces(messages):
-            await self.send({"type": "http.response.body", "body": piece, "more_body": True})
-        return await self.send({"type": "http.response.body", "body": b"]"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,8 +16,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Coroutine[Any, Any, None]]
 Header = tuple[bytes, bytes]
-
-PIECE_BYTES = 1 << 18
 
 
 def _version() -> str:
@@ -71,11 +69,3 @@ async def send_body(send: Send, status: int, headers: list[Header], body: bytes)
 async def send_json(send: Send, status: int, headers: list[Header], value: object) -> None:
     """A JSON answer."""
     await send_body(send, status, [JSON, *headers], orjson.dumps(value))
-
-
-def message_pieces(messages: list[bytes]) -> Iterator[bytes]:
-    """A JSON array in pieces, but for the bracket that closes it."""
-    lead = b"["
-    for start in range(0, len(messages), 500):
-        yield lead + b",\n".join(messages[start : start + 500])
-        lead = b",\n"

@@ -25,6 +25,7 @@ from shapes.http.request import (
 )
 from shapes.http.responder import Responder
 from shapes.http.responses import JSON, NO_CACHE, PRIVATE, Header, Receive, Scope, Send
+from shapes.http.spooling import is_large, spooled
 from shapes.http.sse import Streams
 from shapes.library import Library, MustRefetchError, Place
 from shapes.shape import Handle, Shape
@@ -208,7 +209,12 @@ class ShapeEndpoint:
         if reading.complete:
             messages = [*messages, up_to_date(reading.lsn)]
         extra = self._live(request, reading.end.lsn) if request.live else None
-        return await answer.send_messages(messages, extra)
+        if not is_large(messages):
+            return await answer.send_messages(messages, extra)
+        with spooled(messages, self._settings.snapshot_dir) as file:
+            # Nothing of it stays in memory while the client takes its time.
+            del reading, messages
+            return await answer.send_file(file, extra)
 
     async def _wait(self, place: Place) -> tuple[bool, Batch | None]:
         """Whether something comes in time, and the batch if it is at hand."""
@@ -236,6 +242,7 @@ class ShapeEndpoint:
     async def _sse(
         self, responder: Responder, request: ShapeRequest, handle: Handle, place: Place
     ) -> None:
+        self._streams.check()
         # The client takes the header for its position at once, but throws away what comes before a
         # cut without an up-to-date: so it must be the position that was asked for.
         offset = place.position if not place.stitch else request.offset

@@ -7,6 +7,7 @@ import contextlib
 import time
 from typing import Protocol
 
+from engine.errors import PgtideError
 from engine.settings import Settings
 from shapes.feed import Batch, RotatedError
 from shapes.library import Library, MustRefetchError, Place
@@ -21,6 +22,12 @@ SHARED_BYTES = 32 << 10
 """Batches up to this size are sent whole: all clients hold the same bytes."""
 
 KEEP_ALIVE = b": keep-alive\n\n"
+
+
+class StoppingError(PgtideError):
+    """This node is being stopped; ask again, another one will answer."""
+
+    code = "stopping"
 
 
 class Sink(Protocol):
@@ -57,6 +64,12 @@ class Streams:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def check(self) -> None:
+        """Raises StoppingError once streams would end at once: three in a row that last less than a
+        second, and a client of Electric's gives up on event streams."""
+        if self._stopping:
+            raise StoppingError("The server is stopping, please retry")
 
     async def run(self, place: Place, sink: Sink) -> None:
         """Send what the feed has after a place and what comes, until the stream's end."""
