@@ -15,15 +15,16 @@ RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ig
 WORKDIR /var/lib/pgtide
 
 USER pgtide
+# Under Electric's names, because PGTIDE_* wins over those: whoever sets either is heard.
 ENV PYTHONUNBUFFERED=1 \
-    PGTIDE_DATA_DIR=/var/lib/pgtide \
-    PGTIDE_PORT=3000
+    ELECTRIC_STORAGE_DIR=/var/lib/pgtide \
+    ELECTRIC_PORT=3000
 VOLUME /var/lib/pgtide
 EXPOSE 3000
 
 # One that waits for another's lock is healthy too: in a rolling deploy the other stops only then.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 CMD ["python", "-c", \
-    "import os, urllib.request as r; exit(b'starting' in r.urlopen(f'http://127.0.0.1:{os.environ[\"PGTIDE_PORT\"]}/v1/health', timeout=2).read())"]
+    "import os, urllib.request as r; e = os.environ.get; exit(b'starting' in r.urlopen(f'http://127.0.0.1:{e(\"PGTIDE_PORT\") or e(\"ELECTRIC_PORT\")}/v1/health', timeout=2).read())"]
 
 ENTRYPOINT ["pgtide"]
 CMD ["serve"]

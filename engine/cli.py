@@ -11,6 +11,7 @@ from dataclasses import replace
 from engine.errors import DatabaseSetupError, PgtideError, SettingsError
 from engine.redaction import redact
 from engine.setting_kinds import SWITCH
+from engine.setting_strangers import notices
 from engine.settings import SETTINGS, Settings
 
 Flags = Mapping[str, str | bool | None]
@@ -51,14 +52,14 @@ def dev(flags: Flags, environ: Mapping[str, str]) -> int:
         notes.append("DATABASE_URL is left alone; --database-url makes pgtide dev follow it")
     if settings.insecure:
         notes.append(f"no secret is set: whoever reaches {settings.listen_host} is served")
-    return _supervise(settings, notes)
+    return _supervise(settings, environ, notes)
 
 
 def serve(flags: Flags, environ: Mapping[str, str]) -> int:
     settings = Settings.load(flags, environ)
     _require_database(settings)
     _check_access(settings)
-    return _supervise(settings, [])
+    return _supervise(settings, environ)
 
 
 def migrate(flags: Flags, environ: Mapping[str, str]) -> int:
@@ -100,7 +101,7 @@ _COMMANDS: tuple[tuple[str, Command, str], ...] = (
 )
 
 
-def _supervise(settings: Settings, notes: Sequence[str]) -> int:
+def _supervise(settings: Settings, environ: Mapping[str, str], notes: Sequence[str] = ()) -> int:
     import logging
 
     from engine import logs
@@ -110,6 +111,9 @@ def _supervise(settings: Settings, notes: Sequence[str]) -> int:
     logger = logging.getLogger(__name__)
     given = settings.describe()
     logger.info("settings  %s", " ".join(f"{name}={text}" for name, text in given.items()))
+    known = [name for setting in SETTINGS for name in (setting.variable, *setting.about.foreign)]
+    for notice in notices(environ.keys(), known):
+        logger.warning("%s", notice)
     for note in notes:
         logger.info("%s", note)
     return Supervisor(settings).run()

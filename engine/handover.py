@@ -79,7 +79,7 @@ class Handover:
             with asking, contextlib.suppress(OSError):
                 asking.settimeout(_SECONDS)
                 socket.send_fds(asking, [b"\0"], [self._door.fileno()])
-                logger.info("another pgtide shares the port from now on")
+                logger.info("the port is offered to another pgtide in this data folder")
 
 
 def take_over(folder: Path, host: str, port: int) -> socket.socket | None:

@@ -67,10 +67,14 @@ async def prepare(
             else:
                 # Checks one that exists, too: it may belong to another database or plugin.
                 slot = await ensure_slot(connection, slot_name, creation_timeout=CREATION_SECONDS)
+    empty = writer.state is None
     reason = why_new_epoch(writer, slot, created=created, identity=identity)
     if reason:
         state = writer.begin_epoch(slot.confirmed_flush_lsn, identity)
-        log.warning("the log begins anew at %s: %s", format_lsn(state.progress), reason)
+        if empty:
+            log.info("the log begins at %s", format_lsn(state.progress))
+        else:
+            log.warning("the log begins anew at %s: %s", format_lsn(state.progress), reason)
 
 
 async def _connect(url: str) -> psycopg.AsyncConnection:

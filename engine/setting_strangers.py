@@ -46,11 +46,8 @@ STRANGERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("ELECTRIC_PUBLICATION_ALTER_DEBOUNCE_TIME",),
     ),
     (
-        "Fixed: tables are compared with the catalog every 60 s.",
-        (
-            "ELECTRIC_TWEAKS_PUBLICATION_REFRESH_PERIOD",
-            "ELECTRIC_TWEAKS_SCHEMA_RECONCILER_PERIOD",
-        ),
+        "The publication is looked at together with the tables: see `catalog_interval`.",
+        ("ELECTRIC_TWEAKS_PUBLICATION_REFRESH_PERIOD",),
     ),
     (
         "A transaction may have any size; it passes in bounded memory.",
@@ -110,11 +107,28 @@ STRANGERS: tuple[tuple[str, tuple[str, ...]], ...] = (
 _HEAD = """
 ## Without effect
 
-These variables of Electric's may stay set; pgtide has nothing that they would change.
+These variables of Electric's may stay set; pgtide has nothing that they would change, and names those
+that are set when it starts, as it does with variables that it does not know.
 
 | variables | why |
 |---|---|
 """
+
+
+def notices(environ: Collection[str], known: Collection[str]) -> list[str]:
+    """What to say about the variables of an environment that are not among the `known` ones."""
+    strangers = {name for _, names in STRANGERS for name in names} - set(known)
+    in_vain = sorted(strangers & set(environ))
+    unknown = sorted(
+        name
+        for name in set(environ) - strangers - set(known)
+        if name.startswith(("PGTIDE_", "ELECTRIC_"))
+    )
+    texts = (
+        (in_vain, "set without effect; docs/settings.md says why"),
+        (unknown, "unknown and ignored; docs/settings.md lists what there is"),
+    )
+    return [f"{', '.join(names)}: {text}" for names, text in texts if names]
 
 
 def section(known: Collection[str]) -> str:

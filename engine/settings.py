@@ -75,7 +75,7 @@ class Settings:
         float | None,
         About(
             DURATION,
-            "Silence before the first TCP keepalive to Postgres; the system's if unset.",
+            "Silence before the first TCP keepalive to Postgres; 10s if unset.",
             "ELECTRIC_DATABASE_TCP_KEEPALIVE_IDLE",
         ),
     ] = None
@@ -83,7 +83,7 @@ class Settings:
         float | None,
         About(
             DURATION,
-            "Time between unanswered TCP keepalives to Postgres; the system's if unset.",
+            "Time between unanswered TCP keepalives to Postgres; 5s if unset.",
             "ELECTRIC_DATABASE_TCP_KEEPALIVE_INTERVAL",
         ),
     ] = None
@@ -91,7 +91,7 @@ class Settings:
         int | None,
         About(
             COUNT,
-            "Unanswered TCP keepalives after which Postgres counts as gone; the system's if unset.",
+            "Unanswered TCP keepalives after which Postgres counts as gone; 3 if unset.",
             "ELECTRIC_DATABASE_TCP_KEEPALIVE_COUNT",
         ),
     ] = None
@@ -263,6 +263,14 @@ class Settings:
             DURATION,
             "Time without a reader after which a shape leaves the router.",
             "ELECTRIC_SHAPE_SUSPEND_AFTER",
+        ),
+    ] = 600.0
+    added_column_grace: Annotated[
+        float,
+        About(
+            DURATION,
+            "Time in which clients that come back may go on without a column that was added; those "
+            "that follow live may always.",
         ),
     ] = 600.0
     retention_age: Annotated[float, About(DURATION, "How long the log keeps a change.")] = 86400.0

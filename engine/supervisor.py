@@ -177,7 +177,11 @@ class Supervisor:
         from engine.metrics.exporter import Exporter
 
         return Exporter(
-            settings, self._numbers, self._pids, lambda: self._board.stage is Stage.RESTING
+            settings,
+            self._numbers,
+            self._pids,
+            lambda: self._board.stage is Stage.RESTING,
+            succeeds=self._shares,
         )
 
     def _pids(self) -> dict[str, int]:

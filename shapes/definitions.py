@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from engine.log.layout import RelationVersion
 from engine.publication_errors import GeneratedColumnsNotPublishedError
@@ -32,6 +33,14 @@ from shapes.zones import load_zone
 MAX_REMEMBERED = 200_000
 
 K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Frozen(NamedTuple):
+    """A shape without the columns that were added since; `since` when this node first met it."""
+
+    shape: Shape
+    since: float
 
 
 class Definitions:
@@ -46,11 +55,13 @@ class Definitions:
         manual: bool,
         on_ended: Callable[[int, frozenset[str]], None],
         interval: float,
+        added_column_grace: float,
         epoch: Callable[[], int],
     ) -> None:
         """`on_ended` is told which columns (the column "" stands for all) of a table, by oid, are no
         longer what their readers have. `interval` is the time between looks at the catalog in
-        seconds; `epoch` tells the log's."""
+        seconds; `added_column_grace` the one for which readers who come back may go on without it.
+        `epoch` tells the log's."""
         listener = Listener(self.forget, on_ended, self.mend)
         self._tables = Tables(
             database, ledger, publication, listener, interval=interval, epoch=epoch
@@ -60,7 +71,8 @@ class Definitions:
         self._publication = publication
         self._letters: dict[str, Letters | str] = {}
         self._shapes: dict[Definition, Shape] = {}
-        self._frozen: dict[tuple[Definition, int], Shape] = {}
+        self._grace = added_column_grace
+        self._frozen: dict[tuple[Definition, int], _Frozen] = {}
         self._projections: dict[tuple[int, tuple[str, ...] | int | None], Projection] = {}
 
     # -- shapes ------------------------------------------------------------------------------------
@@ -76,13 +88,17 @@ class Definitions:
             _remember(self._shapes, definition, shape)
         return shape
 
-    def held(self, definition: Definition, shape: Shape, handle: str | None) -> Shape:
+    def held(
+        self, definition: Definition, shape: Shape, handle: str | None, *, live: bool
+    ) -> Shape:
         """The shape whose handle this is: `shape`, which the definition means now, or that shape as it
         was before columns were added to its table. `shape` again if it is of neither.
 
         The columns that a handle shows never change. Those of a whole row are the first ones of its
         table as it is now, unless the shape has ended: added columns come last. So the handle's hash
-        tells which ones they are, at any node and after any restart.
+        tells which ones they are, at any node and after any restart. Whoever follows live may go on
+        like this for ever; one who comes back is sent to all columns, after a while and so not
+        together with all others.
         """
         if handle is None or handle.startswith(f"{shape.hash}-"):
             return shape
@@ -90,12 +106,16 @@ class Definitions:
         if parsed is None or shape.projection.explicit:
             return shape
         frozen = self._frozen.get((definition, parsed.hash))
-        if frozen is None or frozen.table is not shape.table:
-            frozen = self._freeze(shape, parsed.hash)
-            if frozen is None:
+        if frozen is None or frozen.shape.table is not shape.table:
+            found = self._freeze(shape, parsed.hash)
+            if found is None:
                 return shape
+            since = time.monotonic() if frozen is None else frozen.since
+            frozen = _Frozen(found, since)
             _remember(self._frozen, (definition, parsed.hash), frozen)
-        return frozen
+        if not live and time.monotonic() > frozen.since + self._grace:
+            return shape
+        return frozen.shape
 
     def ended(self, shape: Shape) -> int:
         """The generation up to which handles of a shape are no longer good, by what the catalog said.
@@ -225,7 +245,7 @@ class Definitions:
         self._tables.forget(oid)
         self._projections = {key: one for key, one in self._projections.items() if key[0] != oid}
         self._shapes = {key: shape for key, shape in self._shapes.items() if shape.table.oid != oid}
-        self._frozen = {key: shape for key, shape in self._frozen.items() if shape.table.oid != oid}
+        self._frozen = {key: one for key, one in self._frozen.items() if one.shape.table.oid != oid}
 
     async def run(self) -> None:
         """Compare what is remembered with the catalog, until cancelled."""
@@ -239,7 +259,7 @@ def _name(definition: Definition) -> tuple[str, str]:
         raise InvalidRequestError.of("table", str(error)) from error
 
 
-def _remember(shapes: dict[K, Shape], key: K, shape: Shape) -> None:
+def _remember(shapes: dict[K, V], key: K, shape: V) -> None:
     if len(shapes) >= MAX_REMEMBERED:
         shapes.pop(next(iter(shapes)))
     shapes[key] = shape

@@ -103,6 +103,7 @@ class Node:
             manual=settings.manual_table_publishing,
             on_ended=self._end_columns,
             interval=settings.catalog_interval,
+            added_column_grace=settings.added_column_grace,
             epoch=lambda: self.tail.epoch,
         )
         self.library = Library(

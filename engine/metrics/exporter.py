@@ -7,6 +7,7 @@ and looks at everything only when it is asked.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import threading
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 DATABASE_SECONDS = 2
 """How long a look at the slot may take."""
+
+RETRY_SECONDS = 0.5
+"""Between attempts at a port that a predecessor still has."""
 
 _SLOT = (
     "select pg_wal_lsn_diff(at, restart_lsn), pg_wal_lsn_diff(at, confirmed_flush_lsn)"
@@ -53,15 +57,20 @@ class Exporter:
         numbers: Numbers,
         processes: Callable[[], Mapping[str, int]],
         resting: Callable[[], bool],
+        *,
+        succeeds: bool = False,
     ) -> None:
         """`processes` gives the process ids that run now, by name. While `resting`, Postgres is left
-        alone, because it may be asleep."""
+        alone, because it may be asleep. One that `succeeds` another pgtide waits for the port."""
         self._settings = settings
         self._numbers = numbers
         self._processes = processes
         self._resting = resting
+        self._succeeds = succeeds
         self._looking = threading.Lock()
         self._server: _Server | None = None
+        self._ended = threading.Event()
+        self._waiting: threading.Thread | None = None
 
     @property
     def port(self) -> int:
@@ -70,24 +79,43 @@ class Exporter:
 
     def __enter__(self) -> Exporter:
         """Raises MetricsPortError."""
-        settings = self._settings
-        if settings.prometheus_port is not None:
-            try:
-                self._server = _Server((settings.listen_host, settings.prometheus_port), self)
-            except OSError as error:
+        port = self._settings.prometheus_port
+        if port is None:
+            return self
+        try:
+            self._listen(port)
+        except OSError as error:
+            if not self._succeeds or error.errno != errno.EADDRINUSE:
                 raise MetricsPortError(
-                    f"port {settings.prometheus_port} for metrics cannot be listened on "
-                    f"({error.strerror}): choose another --prometheus-port"
+                    f"port {port} for metrics cannot be listened on ({error.strerror}):"
+                    " choose another --prometheus-port"
                 ) from error
-            serve = self._server.serve_forever
-            threading.Thread(target=serve, name="metrics", daemon=True).start()
-            logger.info("metrics are served  port=%d path=/metrics", self.port)
+            logger.info("metrics are served once port %d is free", port)
+            self._waiting = threading.Thread(
+                target=self._listen_when_free, args=(port,), name="metrics-port", daemon=True
+            )
+            self._waiting.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._waiting is not None:
+            self._waiting.join()
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
+
+    def _listen(self, port: int) -> None:
+        """Raises OSError."""
+        self._server = _Server((self._settings.listen_host, port), self)
+        serve = self._server.serve_forever
+        threading.Thread(target=serve, name="metrics", daemon=True).start()
+        logger.info("metrics are served  port=%d path=/metrics", self.port)
+
+    def _listen_when_free(self, port: int) -> None:
+        while self._server is None and not self._ended.wait(RETRY_SECONDS):
+            with contextlib.suppress(OSError):
+                self._listen(port)
 
     def page(self) -> str:
         """The metrics as they are now."""

@@ -14,7 +14,6 @@ from shapes.http.admission import ConcurrencyError
 from shapes.http.body import BodyError
 from shapes.http.responder import Responder
 from shapes.http.responses import NO_CACHE, NO_STORE, PRIVATE, Header
-from shapes.http.sse import StoppingError
 from shapes.library import OutOfBoundsError
 from shapes.readiness import NotReadyError
 from shapes.snapshot import SnapshotError
@@ -60,8 +59,6 @@ async def answer_error(responder: Responder, error: Exception) -> None:
             await _unavailable(responder, error.message, 10, _KNOWN)
         case SnapshotError() | DatabaseSetupError():
             await _unavailable(responder, str(error), 10, _KNOWN)
-        case StoppingError():
-            await _unavailable(responder, str(error), 1)
         case NotReadyError():
             await _unavailable(responder, str(error), 5)
         case LogMissingError():

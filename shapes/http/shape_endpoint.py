@@ -120,7 +120,9 @@ class ShapeEndpoint:
         shape = await self._resolve(request.definition)
         if isinstance(request.offset, LogOffset) and not request.offset.in_snapshot:
             # Whoever is still at the beginning is better served with a new handle and all columns.
-            shape = self._definitions.held(request.definition, shape, request.handle)
+            shape = self._definitions.held(
+                request.definition, shape, request.handle, live=request.live
+            )
         if request.subset is not None:
             return await self._subset(responder, request, shape)
         offset = request.offset
@@ -242,7 +244,6 @@ class ShapeEndpoint:
     async def _sse(
         self, responder: Responder, request: ShapeRequest, handle: Handle, place: Place
     ) -> None:
-        self._streams.check()
         # The client takes the header for its position at once, but throws away what comes before a
         # cut without an up-to-date: so it must be the position that was asked for.
         offset = place.position if not place.stitch else request.offset

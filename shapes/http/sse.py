@@ -7,7 +7,6 @@ import contextlib
 import time
 from typing import Protocol
 
-from engine.errors import PgtideError
 from engine.settings import Settings
 from shapes.feed import Batch, RotatedError
 from shapes.library import Library, MustRefetchError, Place
@@ -23,11 +22,9 @@ SHARED_BYTES = 32 << 10
 
 KEEP_ALIVE = b": keep-alive\n\n"
 
-
-class StoppingError(PgtideError):
-    """This node is being stopped; ask again, another one will answer."""
-
-    code = "stopping"
+LATE_SECONDS = 1.2
+"""How long a stream lasts that begins when the node is stopping. After three in a row of less than a
+second Electric's client gives up on event streams."""
 
 
 class Sink(Protocol):
@@ -65,18 +62,12 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
-    def check(self) -> None:
-        """Raises StoppingError once streams would end at once: three in a row that last less than a
-        second, and a client of Electric's gives up on event streams."""
-        if self._stopping:
-            raise StoppingError("The server is stopping, please retry")
-
     async def run(self, place: Place, sink: Sink) -> None:
         """Send what the feed has after a place and what comes, until the stream's end."""
         stream = EventStream(self._settings, self._tail, self._library, place, sink)
         self._open.add(stream)
         if self._stopping:
-            stream.stop()
+            stream.stop(LATE_SECONDS)
         try:
             await stream.run()
         finally:
@@ -137,9 +128,9 @@ class EventStream:
         finally:
             self._feed.detach(self)
 
-    def stop(self) -> None:
-        """End as if it had lasted long enough."""
-        self._ends = 0.0
+    def stop(self, seconds: float = 0.0) -> None:
+        """End as if it had lasted long enough, after so long."""
+        self._ends = time.monotonic() + seconds if seconds else 0.0
         self._wake()
 
     # -- as a reader of the feed -------------------------------------------------------------------

@@ -10,6 +10,7 @@ from math import prod
 from typing import Any, TypeAlias
 
 from shapes.where.arrays import EMPTY, MAX_DIMENSIONS, ArrayValue, Bounds
+from shapes.where.errors import Failure
 from shapes.where.numbers import INT4_RANGE, in_range
 
 Less: TypeAlias = Callable[[Any, Any], bool]
@@ -93,9 +94,9 @@ def cat(left: ArrayValue | None, right: ArrayValue | None) -> ArrayValue | None:
         (lower, length), *inner = right[0]
         added, others = 1, left[0]
     else:
-        raise ValueError(_MISMATCH)
+        raise Failure(_MISMATCH)
     if tuple(inner) != others:
-        raise ValueError(_MISMATCH)
+        raise Failure(_MISMATCH)
     return ((lower, length + added), *inner), left[1] + right[1]
 
 
@@ -114,7 +115,7 @@ def prepend(element: Hashable | None, array: ArrayValue | None) -> ArrayValue:
 def _flat(array: ArrayValue | None) -> ArrayValue:
     bounds, elements = array or EMPTY
     if len(bounds) > 1:
-        raise ValueError("argument must be empty or one-dimensional array")
+        raise Failure("argument must be empty or one-dimensional array")
     return bounds, elements
 
 
@@ -131,11 +132,11 @@ def nested(*arrays: ArrayValue | None) -> ArrayValue:
         return EMPTY
     bounds = full[0][0]
     if len(full) < len(arrays) or any(array[0] != bounds for array in full):
-        raise ValueError(
+        raise Failure(
             "multidimensional arrays must have array expressions with matching dimensions"
         )
     if len(bounds) == MAX_DIMENSIONS:
-        raise ValueError("number of array dimensions exceeds the maximum allowed")
+        raise Failure("number of array dimensions exceeds the maximum allowed")
     return ((1, len(full)), *bounds), tuple(one for array in full for one in array[1])
 
 
@@ -209,7 +210,7 @@ def position(
     if wanted is None and None not in elements:
         return None
     if start is None:
-        raise ValueError("initial position must not be null")
+        raise Failure("initial position must not be null")
     lower = array[0][0][0]
     for place, one in enumerate(elements, lower):
         if place >= start and one == wanted:
@@ -238,7 +239,7 @@ def remove(array: ArrayValue | None, unwanted: Hashable | None) -> ArrayValue | 
         return None
     bounds, elements = array
     if len(bounds) > 1:
-        raise ValueError("removing elements from multidimensional arrays is not supported")
+        raise Failure("removing elements from multidimensional arrays is not supported")
     kept = tuple(one for one in elements if one != unwanted)
     return (_bounds(bounds, len(kept)), kept) if kept else EMPTY
 
@@ -254,5 +255,5 @@ def replace(
 
 def _one_dimension(array: ArrayValue) -> ArrayValue:
     if len(array[0]) > 1:
-        raise ValueError("searching for elements in multidimensional arrays is not supported")
+        raise Failure("searching for elements in multidimensional arrays is not supported")
     return array

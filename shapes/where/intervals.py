@@ -12,6 +12,7 @@ import re
 from fractions import Fraction
 from typing import Final
 
+from shapes.where.errors import Failure
 from shapes.where.numbers import INT4_RANGE, INT8_RANGE, Float, NotANumber, in_range
 from shapes.where.times import DAY, HOUR, INFINITY, SECOND
 
@@ -55,12 +56,13 @@ _ISO = re.compile(
     r"(?:T(?:(-?\d+)H)?(?:(-?\d+)M)?(?:(-?)(\d+)(?:\.(\d{1,6}))?S)?)?",
     re.ASCII,
 )
-_PART = re.compile(r"[ \t]*([+-]?\d+(?:\.\d{0,9})?)[ \t]*([a-z]+)(?![^ \t])", re.ASCII)
+_PART = re.compile(r"[ \t]*([+-]?\d+(?:\.\d{1,9})?)[ \t]*([a-z]+)(?![^ \t])", re.ASCII)
 _CLOCK = re.compile(r"[ \t]*([+-]?)(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6}))?)?[ \t]*", re.ASCII)
 _SECONDS = re.compile(r"[+-]?\d+", re.ASCII)
-_MONTHS = {"year": 12, "mon": 1, "month": 1}
+_SYNONYMS = {"min": "minute", "mon": "month", "sec": "second"}
+_MONTHS = {"year": 12, "month": 1}
 _DAYS = {"week": 7, "day": 1}
-_MICROS = {"hour": HOUR, "minute": 60 * SECOND, "min": 60 * SECOND, "second": SECOND, "sec": SECOND}
+_MICROS = {"hour": HOUR, "minute": 60 * SECOND, "second": SECOND}
 
 
 # -- texts -----------------------------------------------------------------------------------------
@@ -109,6 +111,7 @@ def _read_units(text: str) -> Interval:
     seen = set[str]()
     while match := _PART.match(text, position):
         unit = match.group(2).removesuffix("s")
+        unit = _SYNONYMS.get(unit, unit)
         if unit in seen:
             raise ValueError("repeated unit")
         seen.add(unit)
@@ -126,7 +129,7 @@ def _read_units(text: str) -> Interval:
     if clock is not None:
         if seen & _MICROS.keys():
             raise ValueError("repeated unit")
-        return interval(months, days, _clock(clock))
+        return interval(months, days, micros + _clock(clock))
     if not seen or text[position:].strip(" \t"):
         raise ValueError("not an interval")
     return interval(months, days, micros)
@@ -152,7 +155,7 @@ def from_time(micros: int) -> Interval:
 def to_time(value: Interval) -> int:
     """Without its days and months, round the clock."""
     if value.infinite:
-        raise ValueError("cannot convert infinite interval to time")
+        raise Failure("cannot convert infinite interval to time")
     return value.micros % DAY
 
 
@@ -165,7 +168,7 @@ def negative(value: Interval) -> Interval:
 def plus(left: Interval, right: Interval) -> Interval:
     if left.infinite or right.infinite:
         if left.infinite and right.infinite and left != right:
-            raise ValueError("interval out of range")
+            raise Failure("interval out of range")
         return left if left.infinite else right
     return interval(left.months + right.months, left.days + right.days, left.micros + right.micros)
 
@@ -178,7 +181,7 @@ def times(value: Interval, factor: Float) -> Interval:
     """Fractions of months go on to days and those of days to the time, in the order and with the
     rounding of Postgres's own floating point arithmetic."""
     if isinstance(factor, NotANumber):
-        raise ValueError("interval out of range")
+        raise Failure("interval out of range")
     if value.infinite or math.isinf(factor):
         return _infinite_product(value, factor)
     return _scaled(value, factor, divide=False)
@@ -186,10 +189,10 @@ def times(value: Interval, factor: Float) -> Interval:
 
 def divided(value: Interval, divisor: Float) -> Interval:
     if divisor == 0 or isinstance(divisor, NotANumber):
-        raise ValueError("division by zero, or interval out of range")
+        raise Failure("division by zero" if divisor == 0 else "interval out of range")
     if value.infinite:
         if math.isinf(divisor):
-            raise ValueError("interval out of range")
+            raise Failure("interval out of range")
         return _infinite_product(value, divisor)
     return _scaled(value, divisor, divide=True)
 
@@ -197,7 +200,7 @@ def divided(value: Interval, divisor: Float) -> Interval:
 def _infinite_product(value: Interval, factor: float) -> Interval:
     sign = (value > 0) - (value < 0)
     if not sign or not factor:
-        raise ValueError("interval out of range")
+        raise Failure("interval out of range")
     return FOREVER if sign * factor > 0 else NEVER
 
 
@@ -220,7 +223,7 @@ def _scaled(value: Interval, factor: float, *, divide: bool) -> Interval:
         whole_days += int(left_days)
         micros = round(scale(value.micros) + left_seconds * SECOND)
     except OverflowError:
-        raise ValueError("interval out of range") from None
+        raise Failure("interval out of range") from None
     return interval(whole_months, whole_days, micros)
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from shapes.where import json_text, jsonb
 from shapes.where.arrays import ArrayValue
+from shapes.where.errors import Failure
 from shapes.where.jsonb import MISSING, Json, Tree
 from shapes.where.routine import Routine, unavailable
 from shapes.where.types import BOOL, INT4, JSON, JSONB, TEXT, array_of
@@ -96,7 +97,7 @@ def type_of(value: Json) -> str:
 
 def _array_length(value: Json) -> int:
     if not isinstance(value.tree, list):
-        raise ValueError("cannot get array length of a value that is no array")
+        raise Failure("cannot get array length of a value that is no array")
     return len(value.tree)
 
 

@@ -254,7 +254,7 @@ def to_number(convert: Callable[[Any], Any]) -> Callable[[Json], Any]:
         if tree is None:
             return None
         if isinstance(tree, bool) or not isinstance(tree, int | Decimal):
-            raise ValueError("not a number")
+            raise Failure("cannot cast a jsonb value that is no number to one")
         return convert(Decimal(tree))
 
     return apply
@@ -262,5 +262,5 @@ def to_number(convert: Callable[[Any], Any]) -> Callable[[Json], Any]:
 
 def to_bool(value: Json) -> bool | None:
     if value.tree is not None and not isinstance(value.tree, bool):
-        raise ValueError("not a boolean")
+        raise Failure("cannot cast a jsonb value that is no boolean to one")
     return value.tree

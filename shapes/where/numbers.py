@@ -63,6 +63,7 @@ _SPECIAL = re.compile(r"([+-]?)inf(?:inity)?|nan", re.IGNORECASE | re.ASCII)
 _SPACE = " \t\n\r\f\v"
 _MAX_DIGITS_BEFORE = 131_072
 _MAX_DIGITS_AFTER = 16_383
+_MAX_EXPONENT = 1_000_000_000
 
 INT2_RANGE: Final = range(-(2**15), 2**15)
 INT4_RANGE: Final = range(-(2**31), 2**31)
@@ -113,7 +114,7 @@ def read_numeric(text: str) -> Numeric:
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int) or exponent < -_MAX_DIGITS_AFTER:
         raise ValueError("too many digits")
-    if value and value.adjusted() >= _MAX_DIGITS_BEFORE:
+    if value.adjusted() >= (_MAX_DIGITS_BEFORE if value else _MAX_EXPONENT):
         raise ValueError("out of range")
     if not value:
         return Decimal(0).scaleb(min(exponent, 0))

@@ -6,6 +6,7 @@ Values are those of `times` and `intervals`. Everything raises ValueError where 
 from __future__ import annotations
 
 from shapes.where import intervals
+from shapes.where.errors import Failure
 from shapes.where.intervals import FOREVER, NEVER, Interval, interval
 from shapes.where.numbers import INT4_RANGE, in_range
 from shapes.where.times import (
@@ -32,7 +33,7 @@ def date_minus_days(date: int, days: int) -> int:
 def days_between(left: int, right: int) -> int:
     """`date - date`."""
     if INFINITY in (abs(left), abs(right)):
-        raise ValueError("cannot subtract infinite dates")
+        raise Failure("cannot subtract infinite dates")
     return in_range((left - right) // DAY, INT4_RANGE)
 
 
@@ -47,7 +48,7 @@ def plus_interval(moment: int, span: Interval) -> int:
     moment = in_timestamp_range(moment)
     if span.infinite:
         if abs(moment) == INFINITY and (moment > 0) != (span > 0):
-            raise ValueError("timestamp out of range")
+            raise Failure("timestamp out of range")
         return int(span)
     if abs(moment) == INFINITY:
         return moment
@@ -72,13 +73,13 @@ def _plus_months(moment: int, months: int) -> int:
 def time_plus_interval(time: int, span: Interval) -> int:
     """Round the clock; days and months do not count."""
     if span.infinite:
-        raise ValueError("cannot add infinite interval to time")
+        raise Failure("cannot add infinite interval to time")
     return _wrapped(time + span.micros) % DAY
 
 
 def time_minus_interval(time: int, span: Interval) -> int:
     if span.infinite:
-        raise ValueError("cannot subtract infinite interval from time")
+        raise Failure("cannot subtract infinite interval from time")
     return _wrapped(time - span.micros) % DAY
 
 
@@ -110,6 +111,6 @@ def between(left: int, right: int) -> Interval:
     """`timestamp - timestamp`: days and a time. Infinity is an error before Postgres 17."""
     if INFINITY in (abs(left), abs(right)):
         if left == right:
-            raise ValueError("interval out of range")
+            raise Failure("interval out of range")
         return FOREVER if left > right else NEVER
     return intervals.justify_hours(interval(0, 0, left - right))

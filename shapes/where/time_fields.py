@@ -81,8 +81,8 @@ def _unit(text: str) -> str:
     return {"millisecond": "milliseconds", "microsecond": "microseconds"}.get(unit, unit)
 
 
-def _unsupported(unit: str, what: str) -> ValueError:
-    return ValueError(f'unit "{unit}" is not supported for a {what}')
+def _unsupported(unit: str, type_: str) -> ValueError:
+    return ValueError(f'unit "{unit}" is not supported for type {type_}')
 
 
 def _endless(unit: str, find: Callable[[int], Number]) -> Callable[[int], Decimal | None]:
@@ -114,7 +114,9 @@ def of_moment(text: str) -> Callable[[int], Decimal | None]:
     of_time = _OF_TIME.get(unit)
     if of_time is not None:
         return _endless(unit, lambda value: of_time(value % DAY))
-    return of_date(text)
+    if unit not in _OF_DAY:
+        raise _unsupported(unit, "timestamp")
+    return of_date(unit)
 
 
 def of_time(text: str) -> Callable[[int], Decimal]:

@@ -7,6 +7,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -163,6 +164,28 @@ def test_who_sees_an_added_column(watchful: Serving, watchful_tables: Tables, co
     tables.run(f"alter table {name} rename a to e; delete from {name}")
     assert until_refetch(before) != before.handle
     assert until_refetch(after) != after.handle
+
+
+def test_who_comes_back_later_gets_the_added_column(
+    database_of_watchful: str, watchful_tables: Tables, tmp_path: Path
+) -> None:
+    tables, name = watchful_tables, watchful_tables.make(COLUMNS)
+    tables.run(f"insert into {name} values (1, 'x', 1)")
+    with Serving(
+        database_of_watchful, tmp_path, added_column_grace=0.001, catalog_interval=0.2
+    ) as serving:
+        reader = Follower(serving.url, name).sync()
+        tables.run(f"alter table {name} add d int default 3")
+        in_time(lambda: ask(serving.url, table=name, offset=-1), reader.handle)
+        tables.run(f"update {name} set a = 'y'")
+        # Live it goes on ...
+        assert reader.take_operations(1) == [("update", {"id": "1", "a": "y"})]
+        # ... but when it comes back it gets everything: for each node its time begins when it meets it.
+        answer = next(one for _ in range(20) if (one := reader.request()).status != 200)
+        assert answer.status == 409
+        again = Follower(serving.url, name).sync()
+        assert again.handle == answer.handle
+        assert again.values()[0].keys() == {*ROW, "d"}
 
 
 def test_an_added_column_of_a_table_without_a_key(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.setting_strangers import STRANGERS, section
+from engine.setting_strangers import STRANGERS, notices, section
 from engine.settings import SETTINGS, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,6 +125,13 @@ def test_a_stranger_that_became_a_setting_is_not_listed_as_without_effect() -> N
     name = STRANGERS[0][1][0]
     assert f"`{name}`" in section(())
     assert f"`{name}`" not in section({name})
+
+
+def test_what_is_set_in_vain_is_named() -> None:
+    assert notices({"PATH", "DATABASE_URL", "ELECTRIC_SECRET"}, KNOWN) == []
+    in_vain, unknown = notices({"SENTRY_DSN", "ELECTRIC_PORTT", "ELECTRIC_OTEL_DEBUG"}, KNOWN)
+    assert in_vain.startswith("ELECTRIC_OTEL_DEBUG, SENTRY_DSN: set without effect")
+    assert unknown.startswith("ELECTRIC_PORTT: unknown")
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,7 @@ async def streams(folder: Path) -> AsyncGenerator[Streams]:
             manual=True,
             on_ended=lambda oid, columns: None,
             interval=60.0,
+            added_column_grace=600.0,
             epoch=lambda: 0,
         )
         library = Library(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 COMPOSE = cast("dict[str, Any]", yaml.safe_load((ROOT / "docker-compose.yml").read_text()))
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+IMAGE_ENVIRON = dict(re.findall(r"^ +(\w+)=(\S+)", DOCKERFILE, re.MULTILINE))
 LOCK_FILES = [ROOT / "demo/package-lock.json", *ROOT.glob("tests/*/package-lock.json")]
 
 
@@ -99,11 +104,46 @@ def test_compose_s_defaults_are_settings_that_serve_starts_with() -> None:
 
 def test_compose_reaches_the_port_and_the_folder_that_the_image_uses() -> None:
     service = COMPOSE["services"]["pgtide"]
-    environ = dict(re.findall(r"(PGTIDE_\w+)=(\S+)", DOCKERFILE))
-    assert set(environ) <= known_variables() | {"PGTIDE_SECRET", "PGTIDE_INSECURE"}
-    assert service["ports"][0].endswith(f":{environ['PGTIDE_PORT']}")
-    assert service["volumes"] == [f"pgtide-data:{environ['PGTIDE_DATA_DIR']}"]
+    settings = Settings.from_environ(IMAGE_ENVIRON)
+    assert set(IMAGE_ENVIRON) <= known_variables()
+    assert service["ports"][0].endswith(f":{settings.port}")
+    assert service["volumes"] == [f"pgtide-data:{settings.data_dir}"]
     assert {"postgres-data", "pgtide-data"} == set(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize("name", ["PGTIDE_DATA_DIR", "ELECTRIC_STORAGE_DIR"])
+def test_the_image_s_own_values_hide_nobody_s(name: str) -> None:
+    assert Settings.from_environ(IMAGE_ENVIRON | {name: "/mine"}).data_dir == Path("/mine")
+
+
+class Health(BaseHTTPRequestHandler):
+    """A server that is in the state that its class says."""
+
+    status = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.status if self.path == "/v1/health" else b"starting")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.mark.parametrize("name", ["PGTIDE_PORT", "ELECTRIC_PORT"])
+def test_the_image_s_health_check(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = re.search(r'"-c", \\\n\s+(".+")\]$', DOCKERFILE, re.MULTILINE)
+    assert found is not None
+    program: str = json.loads(found[1])
+    codes: dict[str, int] = {}
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environ = IMAGE_ENVIRON | {name: str(server.server_address[1])}
+        for status in ("active", "waiting", "starting"):
+            monkeypatch.setattr(Health, "status", json.dumps({"status": status}).encode())
+            codes[status] = subprocess.run([sys.executable, "-c", program], env=environ).returncode
+        server.shutdown()
+    assert codes == {"active": 0, "waiting": 0, "starting": 1}
 
 
 def test_compose_is_open_to_this_machine_only_unless_told_otherwise() -> None:

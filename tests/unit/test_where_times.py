@@ -106,12 +106,15 @@ def test_what_fails_in_postgres_fails_here(clause: str, values: dict[str, str]) 
 @pytest.mark.parametrize(
     ("clause", "message"),
     [
-        ("extract(hour from d) = 1", 'At location 0: unit "hour" is not supported for a date'),
-        ("extract(fun from ts) = 1", 'At location 0: unit "fun" is not supported for a date'),
+        ("extract(hour from d) = 1", 'At location 0: unit "hour" is not supported for type date'),
+        (
+            "extract(fun from ts) = 1",
+            'At location 0: unit "fun" is not supported for type timestamp',
+        ),
         # Before Postgres 18 it had another sign.
         (
             "extract(quarter from iv) = 1",
-            'At location 0: unit "quarter" is not supported for a interval',
+            'At location 0: unit "quarter" is not supported for type interval',
         ),
         (
             "date_part(c, ts) = 1",

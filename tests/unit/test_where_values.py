@@ -88,6 +88,10 @@ def test_integers(text: str, value: int) -> None:
         (intervals.read_interval, "P"),
         (intervals.read_interval, "1 2"),
         (intervals.read_interval, "1 day 1 day"),
+        (intervals.read_interval, "1 min 1 minute"),
+        (intervals.read_interval, "1.5 months"),
+        (intervals.read_interval, "1. days"),
+        (intervals.read_interval, "0.0000001 seconds"),
         (intervals.read_interval, "1 fortnight"),
         (intervals.read_interval, "PT"),
     ],
@@ -219,6 +223,9 @@ def test_timestamp_ignores_a_zone() -> None:
         ("2 hours 3 mins", "PT2H3M"),
         ("P2W", "14 days"),
         ("P1DT-24H", "PT0S"),
+        ("1.5 seconds", "PT1.5S"),
+        ("-1.5 days 10:00", "P-1DT-2H"),
+        ("0.5 weeks", "P3DT12H"),
     ],
 )
 def test_equal_intervals(text: str, same: str) -> None:
