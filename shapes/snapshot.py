@@ -163,7 +163,13 @@ class Snapshots:
             # Truncated or altered while it was taken: whoever has begun to read it starts over.
             self._store.retire(shape.hash)
             taking.publish(state="failed", error="Failed to create shape, please retry")
-        except ALTERED:
+        except ALTERED as error:
+            log.info(
+                "a snapshot of %s.%s has failed, as if the table were altered: %s",
+                shape.table.schema,
+                shape.table.name,
+                error,
+            )
             self._on_altered(shape.table.oid)
             taking.publish(state="failed", error="Failed to create shape, please retry")
         except Exception as error:
@@ -327,14 +333,18 @@ class _Taking:
         return data[end + 1 :]
 
 
+def without_values(error: asyncpg.PostgresError) -> str:
+    """Why a condition fails for some row, whose values are nobody's business: it may be one that the
+    shape's own filter keeps out."""
+    return _QUOTED.sub('"…"', str(error))
+
+
 def explain(error: Exception) -> str:
     """What a client may be told of a failure."""
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return f"Unable to create initial snapshot: {error}"
-    if isinstance(error, asyncpg.DataError):
-        # The filter fails for some row, whose values are nobody's business.
-        reason = _QUOTED.sub('"…"', str(error))
-        return f"Unable to create initial snapshot: {reason}"
+    if isinstance(error, (asyncpg.DataError, asyncpg.FeatureNotSupportedError)):
+        return f"Unable to create initial snapshot: {without_values(error)}"
     if isinstance(error, asyncpg.QueryCanceledError):
         return "Snapshot query took too long to return data"
     if isinstance(error, DatabaseUnavailableError):

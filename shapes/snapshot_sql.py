@@ -79,7 +79,8 @@ def _messages(shape: Shape, rows: str, headers: dict[str, int] | None = None) ->
             quote_literal('{"key":'),
             _key(table, shape.projection.key_columns),
             quote_literal(',"value":'),
-            "row_to_json(r)",
+            # Not `r`: a column may have that name.
+            "row_to_json(r.*)",
             quote_literal("," + end[1:] + ","),
         )
     )

@@ -21,7 +21,7 @@ from shapes.definition import InvalidRequestError, Subset, texts_of
 from shapes.definitions import numbered
 from shapes.selection import queryable
 from shapes.shape import Shape
-from shapes.snapshot import ALTERED, SnapshotError, Visibility, explain, read_rows
+from shapes.snapshot import ALTERED, SnapshotError, Visibility, explain, read_rows, without_values
 from shapes.snapshot_sql import subset_query
 from shapes.where import (
     EnumLabelError,
@@ -90,8 +90,8 @@ class Subsets:
                 silence=self._silence,
             )
             return answer.finish()
-        except asyncpg.DataError as error:
-            raise InvalidRequestError({"subset": {"where": str(error)}}) from error
+        except (asyncpg.DataError, asyncpg.FeatureNotSupportedError) as error:
+            raise InvalidRequestError({"subset": {"where": without_values(error)}}) from error
         except ALTERED as error:
             self._on_altered(shape.table.oid)
             raise SnapshotError("Failed to create shape, please retry") from error

@@ -240,7 +240,8 @@ class Tables:
                     ended = frozenset((EVERYTHING,))
         generation = new_generation(max(before.ends.values(), default=0))
         if ended:
-            what = "all its shapes" if EVERYTHING in ended else f"shapes with {sorted(ended)}"
+            columns = ", ".join(sorted(ended))
+            what = "all its shapes" if EVERYTHING in ended else f"shapes with {columns}"
             log.info("%s.%s has changed: %s begin anew", *name, what)
         return dict(before.ends) | dict.fromkeys(ended, generation)
 

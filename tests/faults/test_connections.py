@@ -22,7 +22,7 @@ from tcp_proxy import TcpProxy
 from engine.embedded import EmbeddedPostgres
 
 CUTTING_SECONDS = 2.5
-SILENCE_SECONDS = 3
+SILENCE_SECONDS = 2
 
 
 def through(url: str, proxy: TcpProxy) -> str:

@@ -91,20 +91,3 @@ async def test_an_idle_pgtide_lets_go_and_comes_back(
         assert await client.until(lambda: client.rows['"public"."jobs"/"7"']["progress"] == "78")
         await client.stop()
         assert not client.counts.refusals
-
-
-async def test_changes_alone_keep_it_awake(
-    database: str, connection: psycopg.Connection, tmp_path: Path
-) -> None:
-    with Serving(
-        database, tmp_path / "pgtide", nodes=1, replication_idle_timeout=2 * IDLE_SECONDS
-    ) as server:
-        client = ShapeClient(server.url, Subject("jobs"))
-        await client.catch_up()
-        rests = server.log.count("closing the connections")
-        ends = time.monotonic() + 3 * IDLE_SECONDS
-        while time.monotonic() < ends:
-            connection.execute("update jobs set progress = progress + 1 where id = 1")
-            await asyncio.sleep(0.1)
-        assert server.log.count("closing the connections") == rests
-        await until_none(connection)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Generator
 from contextlib import closing
 from urllib.parse import quote, urlsplit
@@ -160,16 +159,13 @@ def database_of_strict(server_url: str) -> Generator[str]:
 @pytest.fixture(scope="session")
 def strict(database_of_strict: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Serving]:
     """Two nodes with little patience and room for few requests, whose metrics can be read."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        metrics_port: int = free.getsockname()[1]
     with Serving(
         database_of_strict,
         tmp_path_factory.mktemp("pgtide-strict"),
         tcp_read_timeout=2,
         tcp_send_timeout=2,
         max_concurrent_requests='{"initial": 2, "existing": 8}',
-        prometheus_port=metrics_port,
+        prometheus_port=0,
         log_level="debug",
     ) as serving:
         yield serving

@@ -198,6 +198,22 @@ def test_refused(
     assert refusal(post(server, {"subset": parameters}, table=parcels)) == {"subset": errors}
 
 
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("label::int = 1", 'invalid input syntax for type integer: "…"'),
+        ("(weight * 'NaN'::float8)::int = 1", "integer"),
+    ],
+)
+def test_what_postgres_says_names_no_values(
+    server: Serving, parcels: str, where: str, reason: str
+) -> None:
+    """They may be those of rows that the shape's own filter keeps out."""
+    text = refusal(get(server, table=parcels, subset__where=where))["subset"]["where"]
+    assert reason in text
+    assert "label 1" not in text
+
+
 def test_order_by_cannot_smuggle(server: Serving, parcels: str) -> None:
     for text in ("id; drop table x", "(select 1)", "pg_sleep(9)", "id limit 1", "id) --"):
         answer = get(server, table=parcels, subset__order_by=text)
