@@ -33,12 +33,12 @@ from shapes.http.application import Application
 from shapes.http.crowd import Crowd
 from shapes.http.front import Front
 from shapes.http.limits import Limits
+from shapes.http.meter import NodeMeter
 from shapes.http.polling import Polls
 from shapes.http.server import Server
 from shapes.http.shape_endpoint import ShapeEndpoint
 from shapes.http.sse import Streams
 from shapes.library import Library
-from shapes.metrics import NodeMeter
 from shapes.snapshot import Snapshots
 from shapes.snapshot_store import SnapshotStore
 from shapes.subset import Subsets

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.metrics.numbers import Numbers
 from engine.setting_kinds import ConcurrentRequests
 from shapes.http.admission import Admission, ConcurrencyError, Permit, Pool
-from shapes.metrics import ADMITTED, POOLS, REJECTED, NodeMeter
+from shapes.http.meter import ADMITTED, POOLS, REJECTED, NodeMeter
 
 
 def nodes(count: int, limits: ConcurrentRequests) -> tuple[list[NodeMeter], list[Admission]]:

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from engine.metrics.exposition import Family, merged, text_of
 from engine.metrics.meter import METRICS, Meter
 from engine.metrics.numbers import REGIONS, Metric, Numbers
-from shapes import metrics as node
+from shapes.http import meter as node
 
 COUNT = Metric("count_total", "counter", "Things.", "kind", ("a", "b"))
 LEVEL = Metric("level", "gauge", "How high.", merge="max")
