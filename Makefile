@@ -27,8 +27,10 @@ install: $(TEST_STAMP) $(NODE_STAMPS) ## everything for running, testing and che
 run: $(RUN_STAMP) $(DEMO_STAMP) ## a Postgres, pgtide and a live demo page on http://127.0.0.1:3000
 	@exec $(BIN)/pgtide dev $(ARGS)
 
+# A file stays with one worker, in order: those that wait (tests/faults) begin before those that
+# compute (tests/unit). ARGS="-n 0" runs them in one process, e.g. to see what they print.
 test: $(TEST_STAMP) $(NODE_STAMPS) ## all tests, or those that ARGS selects
-	@$(WITH_NODE) $(BIN)/python -m pytest $(ARGS)
+	@$(WITH_NODE) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(TEST_STAMP) ## format, lint and types
 	$(BIN)/ruff format --check .

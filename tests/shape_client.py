@@ -63,6 +63,8 @@ class ShapeClient:
         self.events: deque[str] = deque(maxlen=300)
         self.offset = "-1"
         self.handle: str | None = None
+        self.columns: tuple[str, ...] = ()
+        """Of the last snapshot, as its schema says."""
         self.up_to_date = False
         self._timeout = timeout
         self._on_change = on_change
@@ -197,7 +199,9 @@ class ShapeClient:
             raise ViolationError(f"the first answer ends at {self.offset}")
         if not first and _position(self.offset) < before:
             raise ViolationError(f"the offset went back from {before} to {self.offset}")
-        self.counts.snapshots += first
+        if first:
+            self.counts.snapshots += 1
+            self.columns = tuple(orjson.loads(response.headers["electric-schema"]))
         ends = bool(messages) and messages[-1]["headers"].get("control") == "up-to-date"
         if ends != ("electric-up-to-date" in response.headers) or (ends and first):
             raise ViolationError(f"up-to-date in body is {ends}, headers are {response.headers}")

@@ -158,20 +158,11 @@ def divide_numeric(left: Numeric, right: Numeric) -> Numeric:
 
 def _quotient(left: Decimal, right: Decimal, scale: int) -> Decimal:
     """Rounded to so many digits behind the point, halves away from zero."""
-    shift = scale_of(right) - scale_of(left) + scale
-    above, below = abs(_digits(left)), abs(_digits(right))
-    if shift >= 0:
-        above *= 10**shift
-    else:
-        below *= 10**-shift
-    quotient = (2 * above + below) // (2 * below)
-    sign = left.is_signed() != right.is_signed()
-    return Decimal(-quotient if sign else quotient).scaleb(-scale, _EXACT)
-
-
-def _digits(value: Decimal) -> int:
-    """The number without its point."""
-    return int(value.scaleb(scale_of(value), _EXACT))
+    # A digit more than wanted decides; Decimal divides long numbers far faster than int does.
+    above = left.copy_abs().scaleb(scale + 1, _EXACT)
+    quotient = _EXACT.divide_int(above, right.copy_abs()).scaleb(-scale - 1, _EXACT)
+    rounded = _rounded(quotient, scale)
+    return rounded.copy_negate() if left.is_signed() != right.is_signed() else rounded
 
 
 def _quotient_scale(left: Decimal, right: Decimal) -> int:
@@ -204,10 +195,8 @@ def remainder_numeric(left: Numeric, right: Numeric) -> Numeric:
     if right.is_infinite():
         return left
     scale = max(scale_of(left), scale_of(right))
-    above = int(left.copy_abs().scaleb(scale, _EXACT))
-    below = int(right.copy_abs().scaleb(scale, _EXACT))
-    rest = above % below
-    return fitted(Decimal(-rest if left.is_signed() else rest).scaleb(-scale, _EXACT))
+    rest = _rounded(_EXACT.remainder(left.copy_abs(), right.copy_abs()), scale)
+    return fitted(rest.copy_negate() if left.is_signed() else rest)
 
 
 def truncated_quotient(left: Numeric, right: Numeric) -> Numeric:
@@ -220,11 +209,8 @@ def truncated_quotient(left: Numeric, right: Numeric) -> Numeric:
         or not right
     ):
         return divide_numeric(left, right)
-    scale = max(scale_of(left), scale_of(right))
-    above = int(left.copy_abs().scaleb(scale, _EXACT))
-    below = int(right.copy_abs().scaleb(scale, _EXACT))
-    quotient = above // below
-    return fitted(Decimal(-quotient if left.is_signed() != right.is_signed() else quotient))
+    quotient = _EXACT.divide_int(left.copy_abs(), right.copy_abs())
+    return fitted(quotient.copy_negate() if left.is_signed() != right.is_signed() else quotient)
 
 
 def negate_numeric(value: Numeric) -> Numeric:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shapes.where import array_routines, json_routines, syntax
+from shapes.where.arrays import MAX_DIMENSIONS
 from shapes.where.casts import common_type, find_cast
 from shapes.where.errors import WhereError
 from shapes.where.expressions import Apply, Convert, Elements, Expression
@@ -80,6 +81,12 @@ class ArrayForms(Forms):
         if operand.type is UNKNOWN_ARRAY:
             operand = self._typed(operand, array_of(TEXT))
         type_ = operand.type
+        if len(tree.items) > MAX_DIMENSIONS:
+            raise WhereError(
+                f"number of array dimensions ({len(tree.items)}) exceeds the maximum allowed "
+                f"({MAX_DIMENSIONS})",
+                tree.at,
+            )
         if type_.element is None:
             message = f"cannot subscript type {type_.name} because it does not support subscripting"
             raise WhereError(message, tree.at)

@@ -267,6 +267,8 @@ class Checker(ArrayForms):
         if routine.result is not BOOL:
             raise WhereError("ANY/ALL requires operator that returns bool", at)
         wanted, member = routine.parameters
+        if member.element is not None:
+            raise WhereError(f"could not find array type for data type {member.name}", at)
         arguments = (
             self.coerce(left, wanted, at),
             self._coerce_array(array, array_of(member), at),

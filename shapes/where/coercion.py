@@ -23,7 +23,7 @@ from shapes.where.letters import Letters
 from shapes.where.overloads import is_known, resolve
 from shapes.where.routine import Routine, unavailable
 from shapes.where.text_routines import with_letters
-from shapes.where.types import BOOL, TEXT, UNKNOWN, UNKNOWN_ARRAY, Type
+from shapes.where.types import BOOL, TEXT, UNKNOWN, UNKNOWN_ARRAY, Type, array_of
 
 MOST_REPEATED: Final = 2000
 """Expressions that one operand may become in all."""
@@ -62,16 +62,22 @@ class Coercion:
         return expression
 
     def coerce(self, expression: Expression, target: Type, at: int) -> Expression:
-        """An implicit conversion, which is known to exist."""
+        """An implicit conversion."""
         source = expression.type
         if source in (UNKNOWN, UNKNOWN_ARRAY):
             return self._typed(expression, target)
+        if source is target:
+            return expression
         cast = find_cast(source, target)
+        if cast is None:
+            raise WhereError(f"unknown cast from type {source.name} to type {target.name}", at)
         # What changes no value needs no conversion, and SQL applies it unasked.
-        return expression if cast is None or cast.convert is None else Convert(cast, expression, at)
+        return expression if cast.convert is None else Convert(cast, expression, at)
 
     def _convert(self, expression: Expression, target: Type, at: int) -> Expression:
         """An explicit conversion."""
+        if expression.type is UNKNOWN_ARRAY and target.element is None:
+            expression = self._typed(expression, array_of(TEXT))
         source = expression.type
         if source in (UNKNOWN, UNKNOWN_ARRAY):
             return self._typed(expression, target)

@@ -16,12 +16,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, cast
 
 from shapes.where.arrays import ArrayValue
 from shapes.where.binding import extreme, quantify
-from shapes.where.errors import EvaluationError, Failure, UnchangedValueError
 from shapes.where.expressions import (
     All,
     Apply,
@@ -44,7 +42,8 @@ from shapes.where.expressions import (
     parts_of,
     uncollated,
 )
-from shapes.where.rows import UNCHANGED, Predicate, Row
+from shapes.where.rows import Predicate, Row
+from shapes.where.sources import all_checks, factory, first_of
 from shapes.where.types import TEXT, VARCHAR, Type
 
 
@@ -85,7 +84,7 @@ class _Compiler:
             " except (ValueError, ArithmeticError, RecursionError) as error:",
             "  raise F(error) from None",
         ]
-        return _factory("\n  ".join(lines), len(self._constants))(*self._constants)
+        return factory("\n  ".join(lines), len(self._constants))(*self._constants)
 
     # -- names in the source -----------------------------------------------------------------------
 
@@ -242,16 +241,16 @@ class _Compiler:
                 left, right = self._temporary(), self._temporary()
                 equal = self._constant(expression.routine.apply)
                 return (
-                    f"(None if ({left} := {self._value(expression.left)}) is not None"
-                    f" and ({right} := {self._value(expression.right)}) is not None"
+                    f"(None if (({left} := {self._value(expression.left)}) is not None)"
+                    f" & (({right} := {self._value(expression.right)}) is not None)"
                     f" and {equal}({left}, {right}) else {left})"
                 )
             case Case():
-                branches = (
-                    f"{self._value(result)} if {self._true(condition)} else "
+                branches = [
+                    (self._true(condition), self._value(result))
                     for condition, result in expression.branches
-                )
-                return f"({''.join(branches)}{self._value(expression.otherwise)})"
+                ]
+                return first_of(branches, self._value(expression.otherwise))
             case Slot():
                 raise ValueError("the expression is not bound")
             case Convert():
@@ -273,11 +272,11 @@ class _Compiler:
             items = ", ".join(map(self._value, choice.items))
             return f"{self._constant(extreme(choice))}({items})"
         *items, last = choice.items
-        source = ""
+        branches: list[tuple[str, str]] = []
         for item in items:
             name = self._temporary()
-            source += f"{name} if ({name} := {self._value(item)}) is not None else "
-        return f"({source}{self._value(last)})"
+            branches.append((f"({name} := {self._value(item)}) is not None", name))
+        return first_of(branches, self._value(last))
 
     def _converted(self, convert: Convert) -> str:
         column = text_in_row(convert)
@@ -297,7 +296,7 @@ class _Compiler:
             return form.format(f"{self._constant(routine.apply)}({values})")
         last = uncollated(apply.arguments[-1])
         operands = [self._operand(one) for one in apply.arguments]
-        checks = " and ".join(check for check, _ in operands if check)
+        checks = all_checks([check for check, _ in operands if check])
         if routine.with_constant is not None and isinstance(last, Constant):
             function = self._constant(routine.with_constant(last.value))
             result = f"{function}({operands[0][1]})"
@@ -353,32 +352,3 @@ def _agree(expression: Expression, constant: Type) -> bool:
 
 def _not(value: bool | None) -> bool | None:
     return None if value is None else not value
-
-
-def _failed(error: Exception) -> EvaluationError:
-    """Only messages of our own are known to be without values."""
-    return EvaluationError(str(error) if isinstance(error, Failure) else "a value is not valid")
-
-
-def _factory(source: str, constants: int) -> Callable[..., Predicate]:
-    """A function that makes the compiled one from its constants."""
-    make = _make if len(source) > _LONGEST_CACHED else _cached_make
-    return make(source, constants)
-
-
-def _make(source: str, constants: int) -> Callable[..., Predicate]:
-    names = ", ".join(f"k{number}" for number in range(constants))
-    whole = f"def make({names}):\n  {source}\n  return test\n"
-    namespace: dict[str, Any] = {
-        "U": UNCHANGED,
-        "N": _NOT_PARSED,
-        "E": UnchangedValueError,
-        "F": _failed,
-    }
-    exec(compile(whole, "<where clause>", "exec"), namespace)
-    return namespace["make"]
-
-
-_cached_make = lru_cache(maxsize=1024)(_make)
-_LONGEST_CACHED = 2048
-_NOT_PARSED = object()

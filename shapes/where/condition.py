@@ -12,7 +12,7 @@ from shapes.where.binding import bind
 from shapes.where.checker import Checker
 from shapes.where.compiler import compile_condition
 from shapes.where.errors import WhereError
-from shapes.where.expressions import Expression
+from shapes.where.expressions import Expression, weight_of
 from shapes.where.keys import Plan
 from shapes.where.letters import Letters
 from shapes.where.lexer import NAME, NUMBER, PARAMETER, STRING, Token, check_characters, tokenize
@@ -20,6 +20,9 @@ from shapes.where.parser import Parser, number_type
 from shapes.where.plans import plans
 from shapes.where.rendering import render
 from shapes.where.rows import Predicate
+
+MOST_EXPRESSIONS: Final = 20_000
+"""Besides constants. More of them would take seconds to compile."""
 
 NO_LETTERS: Final[Mapping[str, Letters | str]] = MappingProxyType({})
 
@@ -111,6 +114,8 @@ def parse_where(
             pass
     template = _make_template(text, tokens, table, letters)
     condition = _condition(template, tokens, params)
+    # What cannot be compiled must fail here, where it concerns one request, not in the routing.
+    condition.compile({column.name: at for at, column in enumerate(table.columns)})
     _remember((table.oid, skeleton), template)
     return condition
 
@@ -145,6 +150,8 @@ def _make_template(
     slots = {number: len(parser.slots) + place for place, number in enumerate(parameters)}
     checker = Checker(table, slots, letters, evaluated=evaluated)
     expression = checker.condition(tree)
+    if evaluated and weight_of(expression) > MOST_EXPRESSIONS:
+        raise WhereError("the expression is too complex; compare with fewer columns")
     return Template(
         table,
         letters,

@@ -231,6 +231,12 @@ def parts_of(expression: Expression) -> tuple[Expression, ...]:
             return ()
 
 
+def weight_of(expression: Expression) -> int:
+    """How many expressions it consists of that are no constants: what there is to compute."""
+    constant = isinstance(expression, Constant | Slot)
+    return 0 if constant else 1 + sum(map(weight_of, parts_of(expression)))
+
+
 def size_of(expression: Expression) -> int:
     """How many expressions it consists of."""
     return 1 + sum(map(size_of, parts_of(expression)))

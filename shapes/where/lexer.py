@@ -50,6 +50,8 @@ _PATTERN = re.compile(
 _FOLD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 _JUNK = re.compile(rf"[{_LETTER}0-9$]+")
 _SPECIAL = frozenset("~!@#%^&|`?")
+_LONGEST_OPERATOR: Final = 63
+_LONGEST_PARAMETER: Final = len("$2147483647")
 
 
 def tokenize(text: str) -> list[Token]:
@@ -115,17 +117,22 @@ def _token(kind: str, raw: str, start: int, end: int) -> Token:
         raise WhereError("BitString values are not supported", start)
     if kind == "unicode":
         raise WhereSyntaxError(f'syntax error at or near "{raw}"', start)
+    if kind == "parameter" and len(raw) > _LONGEST_PARAMETER:
+        raise WhereSyntaxError(f'parameter number too large at or near "{raw}"', start)
     if kind == "operator":
-        raw = _trim_operator(raw)
+        raw = _trim_operator(raw, start)
         return Token(OPERATOR, "<>" if raw == "!=" else raw, start, start + len(raw))
     return Token(kind, raw, start, end)
 
 
-def _trim_operator(raw: str) -> str:
+def _trim_operator(raw: str, start: int) -> str:
     """Cut an operator before a comment, and before a sign unless it has special characters."""
     for comment in ("--", "/*"):
         before, found, _ = raw.partition(comment)
         raw = before if found else raw
+    if len(raw) > _LONGEST_OPERATOR:
+        # As one operator it is too long for Postgres, as many they are nested too deep.
+        raise WhereSyntaxError("operator too long", start)
     if len(raw) > 1 and raw[-1] in "+-" and not any(one in _SPECIAL for one in raw):
         raw = raw.rstrip("+-") or raw[0]
     return raw

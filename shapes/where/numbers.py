@@ -58,7 +58,8 @@ _INTEGER = re.compile(
     r"([+-]?)(?:(0[xX](?:_?[0-9a-fA-F])+)|(0[oO](?:_?[0-7])+)|(0[bB](?:_?[01])+)"
     r"|([0-9](?:_?[0-9])*))"
 )
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+# Every text can match in one way only, so that a long one is refused as fast as it is read.
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _SPECIAL = re.compile(r"([+-]?)inf(?:inity)?|nan", re.IGNORECASE | re.ASCII)
 _SPACE = " \t\n\r\f\v"
 _MAX_DIGITS_BEFORE = 131_072
@@ -100,6 +101,10 @@ def in_range(value: int, limits: range) -> int:
     return value
 
 
+_LONG: Final = Context(prec=_MAX_DIGITS_BEFORE)
+"""Wide enough for every digit of a numeric before its point."""
+
+
 def read_numeric(text: str) -> Numeric:
     text = text.strip(_SPACE)
     special = _SPECIAL.fullmatch(text)
@@ -119,7 +124,7 @@ def read_numeric(text: str) -> Numeric:
     if not value:
         return Decimal(0).scaleb(min(exponent, 0))
     # Digits behind the point are counted by the exponent, which therefore is not positive.
-    return Decimal(int(value)) if exponent > 0 else value
+    return value.quantize(Decimal(1), context=_LONG) if exponent > 0 else value
 
 
 def parse_numeric(text: str) -> Numeric:

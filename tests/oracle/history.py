@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -17,7 +18,7 @@ from random_tables import SESSION, ident, random_alteration, random_table, selec
 from random_values import PREPARE
 from random_writers import Writer
 from shape_client import ShapeClient
-from shape_rows import difference
+from shape_rows import Row, difference
 
 CONVERGE_SECONDS = 30.0
 
@@ -117,12 +118,8 @@ class History:
                 await connection.execute(f"update {table.sql} set {name} = {name}".encode())
         await reach(self._data, connection)
         for client, shape in self._clients:
-            rows, copies = await select(connection, shape.table, shape.subject, shape.condition)
+            same, rows, copies = await _converge(connection, client, shape)
             self.report.rows += len(rows)
-            same = await client.until(
-                lambda c=client, r=rows, n=copies: c.rows == r and c.state.copies == n,
-                CONVERGE_SECONDS,
-            )
             await client.stop()
             if same and client.violation is None:
                 # Nothing more may come, and what comes may change nothing.
@@ -149,6 +146,25 @@ class History:
 
     def describe(self) -> str:
         return "\n".join(table.create() for table in self._tables)
+
+
+async def _converge(
+    connection: psycopg.AsyncConnection, client: ShapeClient, shape: RandomShape
+) -> tuple[bool, dict[str, Row], Counter[str]]:
+    """Whether it gets there, and what it must hold.
+
+    A column that is added ends no shape: a client goes on with those of its snapshot.
+    """
+    columns = client.columns
+    rows, copies = await select(connection, shape.table, columns, shape.condition)
+    same = await client.until(
+        lambda: client.columns != columns or (client.rows, client.state.copies) == (rows, copies),
+        CONVERGE_SECONDS,
+    )
+    if client.columns != columns:
+        # It had to begin anew.
+        return await _converge(connection, client, shape)
+    return same, rows, copies
 
 
 async def prepare(database: str) -> None:

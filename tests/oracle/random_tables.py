@@ -9,7 +9,7 @@ from random import Random
 
 import psycopg
 from random_values import KINDS, Kind
-from shape_rows import Row, Subject
+from shape_rows import Row
 
 _NAMES = ("a", "b", "Col C", "d/e", "f.g", 'h"i', "select", "ünï", "_k", "l1", "m$", "N")
 
@@ -152,11 +152,10 @@ async def columns_of(connection: psycopg.AsyncConnection, table: Table) -> list[
 
 
 async def select(
-    connection: psycopg.AsyncConnection, table: Table, subject: Subject, condition: str
+    connection: psycopg.AsyncConnection, table: Table, columns: Sequence[str], condition: str
 ) -> tuple[dict[str, Row], Counter[str]]:
-    """What a client of `subject` must hold: rows by key, and how often each key occurs."""
-    columns = await columns_of(connection, table)
-    shown = [name for name in columns if not subject.columns or name in subject.columns]
+    """What a client of these columns must hold: rows by key, and how often each key occurs."""
+    shown = [name for name in await columns_of(connection, table) if name in columns]
     values = ", ".join(
         f"case when {ident(name)} is null then null else concat({ident(name)}) end"
         for name in shown
