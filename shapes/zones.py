@@ -7,7 +7,7 @@ from typing import Final, LiteralString
 
 import psycopg
 
-from shapes.where.zones import END, FIRST, Zone
+from shapes.where.values.zones import END, FIRST, Zone
 
 _EPOCH: Final = 946_684_800
 """Of the seconds in zones, in Unix time, which all of this module is in."""

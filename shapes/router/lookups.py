@@ -10,7 +10,7 @@ from shapes.router.groups import BOTH, NEW, OLD, Found, Group, Tried
 from shapes.router.members import Members, with_member, without_member
 from shapes.router.operands import OperandReader
 from shapes.where import Row
-from shapes.where.arrays import split_elements
+from shapes.where.values.arrays import split_elements
 
 S = TypeVar("S", bound=Hashable)
 

@@ -23,7 +23,7 @@ from shapes.router.indexes import make_lookup
 from shapes.router.lookups import Exact, HashLookup, Lookup, TriedAt
 from shapes.router.scans import Scan
 from shapes.where import UNCHANGED, Condition, Index, Kind, Operand, Plan, Row
-from shapes.where.arrays import split_elements
+from shapes.where.values.arrays import split_elements
 
 S = TypeVar("S", bound=Hashable)
 

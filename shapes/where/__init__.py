@@ -1,9 +1,9 @@
 """Where clauses: parsed, checked against a table, evaluated exactly as Postgres would.
 
-The way of a clause: `lexer` → `parser` → `checker` (names, types, operators) → `binding`
-(constants) → `rendering` (SQL), `compiler` (a Python function), `plans` (how to index it). What
+The way of a clause: `grammar` (text to tree) → `semantics` (names, types, operators, constants) →
+`rendering` (SQL), `compiler` (a Python function over `values`), `plans` (how to index it). What
 cannot be evaluated exactly as Postgres does it is refused. The language grows by entries in the
-tables of `types`, `casts` and `routines`.
+tables of `semantics.types`, `semantics.casts` and `semantics.routines`.
 """
 
 from shapes.where.compiler import compile_value
@@ -19,10 +19,10 @@ from shapes.where.errors import (
     WhereSyntaxError,
 )
 from shapes.where.keys import Index, Key, Kind, Operand, Plan, Span
-from shapes.where.letters import Letters, make_letters
 from shapes.where.order_by import parse_order_by
 from shapes.where.rows import UNCHANGED, Predicate, Row
-from shapes.where.zones import Zone, learn_zone
+from shapes.where.values.letters import Letters, make_letters
+from shapes.where.values.zones import Zone, learn_zone
 
 __all__ = [
     "UNCHANGED",

@@ -18,9 +18,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from shapes.where.arrays import ArrayValue
-from shapes.where.binding import extreme, quantify
-from shapes.where.expressions import (
+from shapes.where.rows import Predicate, Row
+from shapes.where.semantics.binding import extreme, quantify
+from shapes.where.semantics.expressions import (
     All,
     Apply,
     Case,
@@ -42,9 +42,9 @@ from shapes.where.expressions import (
     parts_of,
     uncollated,
 )
-from shapes.where.rows import Predicate, Row
+from shapes.where.semantics.types import TEXT, VARCHAR, Type
 from shapes.where.sources import all_checks, factory, first_of
-from shapes.where.types import TEXT, VARCHAR, Type
+from shapes.where.values.arrays import ArrayValue
 
 
 def compile_condition(expression: Expression, positions: Mapping[str, int]) -> Predicate:

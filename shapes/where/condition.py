@@ -8,18 +8,26 @@ from types import MappingProxyType
 from typing import Final
 
 from engine.table import Table
-from shapes.where.binding import bind
-from shapes.where.checker import Checker
 from shapes.where.compiler import compile_condition
 from shapes.where.errors import WhereError
-from shapes.where.expressions import Expression, weight_of
+from shapes.where.grammar.lexer import (
+    NAME,
+    NUMBER,
+    PARAMETER,
+    STRING,
+    Token,
+    check_characters,
+    tokenize,
+)
+from shapes.where.grammar.parser import Parser, number_type
 from shapes.where.keys import Plan
-from shapes.where.letters import Letters
-from shapes.where.lexer import NAME, NUMBER, PARAMETER, STRING, Token, check_characters, tokenize
-from shapes.where.parser import Parser, number_type
 from shapes.where.plans import plans
 from shapes.where.rendering import render
 from shapes.where.rows import Predicate
+from shapes.where.semantics.binding import bind
+from shapes.where.semantics.checker import Checker
+from shapes.where.semantics.expressions import Expression, weight_of
+from shapes.where.values.letters import Letters
 
 MOST_EXPRESSIONS: Final = 20_000
 """Besides constants. More of them would take seconds to compile."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from shapes.where.expressions import Expression, columns_in
+from shapes.where.semantics.expressions import Expression, columns_in
 
 
 @dataclass(frozen=True, slots=True)

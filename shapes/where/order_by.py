@@ -12,13 +12,13 @@ from typing import Final
 
 from engine.sql_text import quote_ident
 from engine.table import Column
-from shapes.where import syntax
 from shapes.where.errors import SYNTAX_LOCATION_BASE, WhereError, WhereSyntaxError
-from shapes.where.keywords import CLAUSES
-from shapes.where.lexer import END, tokenize
-from shapes.where.parser import Parser
-from shapes.where.syntax import Tree
-from shapes.where.tokens import Cursor
+from shapes.where.grammar import syntax
+from shapes.where.grammar.keywords import CLAUSES
+from shapes.where.grammar.lexer import END, tokenize
+from shapes.where.grammar.parser import Parser
+from shapes.where.grammar.syntax import Tree
+from shapes.where.grammar.tokens import Cursor
 
 ORDER_LOCATION_BASE: Final = 18
 """All locations count from the start of `SELECT 1 ORDER BY `."""

@@ -9,9 +9,11 @@ from itertools import product
 from math import prod
 from typing import Final, cast
 
-from shapes.where.arrays import ArrayValue
 from shapes.where.compiler import text_in_row
-from shapes.where.expressions import (
+from shapes.where.keys import NEVER, Index, Key, Kind, Operand, Plan, Span
+from shapes.where.pattern_keys import pattern_plans, prefix_plan
+from shapes.where.rendering import render
+from shapes.where.semantics.expressions import (
     All,
     Apply,
     ColumnValue,
@@ -25,10 +27,8 @@ from shapes.where.expressions import (
     columns_in,
     uncollated,
 )
-from shapes.where.keys import NEVER, Index, Key, Kind, Operand, Plan, Span
-from shapes.where.pattern_keys import pattern_plans, prefix_plan
-from shapes.where.rendering import render
-from shapes.where.types import BOOL, Type
+from shapes.where.semantics.types import BOOL, Type
+from shapes.where.values.arrays import ArrayValue
 
 MOST_ALTERNATIVES: Final = 8
 _MOST_COMBINATIONS: Final = 16

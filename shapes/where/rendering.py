@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shapes.where.expressions import (
+from shapes.where.semantics.expressions import (
     All,
     Apply,
     Case,
@@ -21,7 +21,7 @@ from shapes.where.expressions import (
     Slot,
     Test,
 )
-from shapes.where.types import BOOL
+from shapes.where.semantics.types import BOOL
 
 
 def render(expression: Expression) -> str:

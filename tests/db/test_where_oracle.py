@@ -13,7 +13,7 @@ from where_expressions import CREATE_TABLE, POOLS, Clauses, mutated, random_row
 from where_forms import Forms, chain, merged
 from where_oracle import BATCH, connect, literal, make_oracle, start
 
-from shapes.where.types import INT4, TEXT, TYPES, array_of
+from shapes.where.semantics.types import INT4, TEXT, TYPES, array_of
 
 ROWS = 50
 FORMS = merged(where_forms.FORMS)

@@ -29,8 +29,8 @@ from shapes.where import (
     parse_where,
 )
 from shapes.where.compiler import compile_value
-from shapes.where.expressions import All, Expression, Test
 from shapes.where.rendering import render
+from shapes.where.semantics.expressions import All, Expression, Test
 
 Answer: TypeAlias = str | None
 """An expression's value for a row, as text; a text that begins with `!` is an error."""

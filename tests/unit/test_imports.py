@@ -40,7 +40,7 @@ PURE = (
     "shapes/shape.py",
     "shapes/encoder.py",
     "shapes/snapshot_sql.py",
-    "shapes/where/*.py",
+    "shapes/where/**/*.py",
     "shapes/router*.py",
     "shapes/router/*.py",
     "shapes/http/request.py",
@@ -117,6 +117,15 @@ def test_nothing_but_the_http_folder_knows_http() -> None:
     for path in sources("shapes/**/*.py"):
         if not path.startswith("shapes/http/") and path not in known:
             assert not {name for name in imports(path) if name.startswith("shapes.http")}, path
+
+
+def test_the_way_of_a_where_clause_has_one_direction() -> None:
+    """Values know of values alone, the grammar of nothing else; errors are everybody's."""
+    for part in ("values", "grammar"):
+        own = ("shapes.where.errors", f"shapes.where.{part}")
+        for path in sources(f"shapes/where/{part}/*.py"):
+            others = {name for name in imports(path) if name.startswith("shapes.where")}
+            assert all(name.startswith(own) for name in others), path
 
 
 def test_sql_is_executed_nowhere_below_http() -> None:

@@ -12,7 +12,7 @@ from where_table import COLUMNS, POSITIONS, full_row, parse
 from engine.errors import PgtideError
 from shapes.router import Router
 from shapes.where import UNCHANGED, Predicate, Row
-from shapes.where.arrays import write_array
+from shapes.where.values.arrays import write_array
 
 Change = tuple[Row | None, Row | None]
 

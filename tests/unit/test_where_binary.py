@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from where_table import error, parse, truth
 
-from shapes.where.binary import read_bytea, read_macaddr
+from shapes.where.values.binary import read_bytea, read_macaddr
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from decimal import Decimal
 import pytest
 from where_table import POSITIONS, error, full_row, parse, truth
 
-from shapes.where import EvaluationError, jsonb
-from shapes.where.json_text import json_element, json_field, json_plain
-from shapes.where.jsonb import Json, parse_jsonb, read_jsonb, write_json
+from shapes.where import EvaluationError
+from shapes.where.values import jsonb
+from shapes.where.values.json_text import json_element, json_field, json_plain
+from shapes.where.values.jsonb import Json, parse_jsonb, read_jsonb, write_json
 
 ORDER = '{"": 4, "B": 1, "a": 3, "b": 9, "aa": 2, "é": 5}'
 

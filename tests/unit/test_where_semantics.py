@@ -20,7 +20,7 @@ from shapes.where import (
     WhereError,
     parse_where,
 )
-from shapes.where.numbers import parse_numeric
+from shapes.where.values.numbers import parse_numeric
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from where_table import error, holds, parse
 
 from shapes.where import WhereError, WhereSyntaxError
-from shapes.where.parser import MAX_DEPTH
+from shapes.where.grammar.parser import MAX_DEPTH
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import pytest
 from where_table import POSITIONS, error, full_row, parse, truth
 
 from shapes.where import EvaluationError, MissingZoneError, Zone, learn_zone
-from shapes.where.intervals import read_interval
-from shapes.where.times import read_timestamp
-from shapes.where.zones import PERIOD
+from shapes.where.values.intervals import read_interval
+from shapes.where.values.times import read_timestamp
+from shapes.where.values.zones import PERIOD
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shapes.where import intervals, numbers, strings, times
-from shapes.where.arrays import parse_array, read_array, split_elements, write_array
-from shapes.where.numbers import NAN
+from shapes.where.values import intervals, numbers, strings, times
+from shapes.where.values.arrays import parse_array, read_array, split_elements, write_array
+from shapes.where.values.numbers import NAN
 
 
 def test_nan_equals_itself_and_is_greatest() -> None:

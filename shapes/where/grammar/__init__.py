@@ -1,0 +1,1 @@
+"""From the text of a where clause to a tree, by Postgres's grammar. Pure."""

@@ -1,0 +1,1 @@
+"""From a tree to typed expressions: names, types, casts, which routine is meant. Pure."""
