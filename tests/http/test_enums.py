@@ -51,7 +51,9 @@ def test_a_filter_by_order_is_made_anew_for_a_new_label(
     follower = Follower(server.url, table, where="mood < 'happy'").sync()
     tables.run(f"alter type {enum} add value 'so so' before 'happy'")
     tables.run(f"insert into {table} values (3, 'so so')")
-    assert follower.request(live=True, cursor="").status == 409
+    # A node that looked the table up since knows the label; one that has not must not guess.
+    answer = follower.request(live=True, cursor="")
+    assert answer.status == 409 or [one["value"]["id"] for one in answer.changes] == ["3"]
     again = Follower(server.url, table, where="mood < 'happy'").sync()
     assert [row["id"] for row in again.values()] == ["1", "3"]
     tables.run(f"update {table} set mood = 'so so' where id = 2")
