@@ -18,6 +18,7 @@ No function here may share its connection with another task while it runs.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from dataclasses import dataclass
 from typing import LiteralString, NoReturn
@@ -308,13 +309,17 @@ async def _publish(
             raise TableGoneError(table) from error
         except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
             if time.monotonic() >= deadline:
+                # Another node may have done it meanwhile, and have waited for all writers.
+                if (state := await _read_state(connection, publication, table)).complete:
+                    return state
                 holder = await lock_holder(connection, table.oid)
                 raise TableLockTimeoutError(table, holder) from error
         except (errors.DuplicateObject, errors.UniqueViolation, errors.InternalError_):
             # Somebody else alters the same rows of the catalog ("tuple concurrently updated").
             if time.monotonic() >= deadline:
                 raise
-        await asyncio.sleep(_PAUSE_S)
+        # Nodes that got into each other's way must not do so again.
+        await asyncio.sleep(_PAUSE_S * random.uniform(0.5, 2.0))
         attempt = min(2 * attempt, max(deadline - time.monotonic(), _PAUSE_S))
 
 
