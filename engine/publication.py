@@ -300,8 +300,10 @@ async def _publish(
     attempt = _FIRST_ATTEMPT_S
     while True:
         try:
+            # Reading locks the partitions, lightly: two that then ask for more would deadlock.
+            state = await _read_state(connection, publication, table)
             async with connection.transaction():
-                return await _alter(connection, publication, table, attempt)
+                return await _alter(connection, publication, table, state, attempt)
         except errors.InsufficientPrivilege as error:
             # e.g. a partition that belongs to somebody else
             return await _alter_by_others(connection, publication, table, error)
@@ -337,15 +339,18 @@ async def _alter_by_others(
 
 
 async def _alter(
-    connection: psycopg.AsyncConnection, publication: str, table: Table, attempt: float
+    connection: psycopg.AsyncConnection,
+    publication: str,
+    table: Table,
+    state: _State,
+    attempt: float,
 ) -> _State:
-    """One attempt, inside a transaction.
+    """One attempt, at the beginning of a transaction. `state` tells which lock it needs.
 
     The lock comes first and is the strongest that is needed: to ask for a stronger one later could
     deadlock with a reader that goes on to write. It covers the partitions, in the order in which
     queries lock them. Both modes wait for transactions that have written to the table.
     """
-    state = await _read_state(connection, publication, table)
     mode = sql.SQL("access exclusive" if state.lacking else "share row exclusive")
     # Of a table with inheritance children only itself: they are tables of their own.
     only = sql.SQL("" if table.kind == "p" else "only ")
