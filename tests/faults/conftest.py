@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from own_ports import own_port
 from serving import fresh_database
 
 from engine.embedded import EmbeddedPostgres
@@ -21,7 +22,7 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
     # Not pytest's folder, which Postgres's own account could not enter.
     with tempfile.TemporaryDirectory(prefix="pgtide-test-") as folder:
         Path(folder).chmod(0o755)
-        server = EmbeddedPostgres(Path(folder) / "postgres", options=DURABLE)
+        server = EmbeddedPostgres(Path(folder) / "postgres", own_port(), options=DURABLE)
         server.start()
         try:
             yield server

@@ -19,6 +19,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from own_ports import own_port
 
 from engine.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from engine.embedded.account import account_for
@@ -53,7 +54,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[EmbeddedPostgres]:
-    server = EmbeddedPostgres(folder / "postgres", options=FAST)
+    server = EmbeddedPostgres(folder / "postgres", own_port(), options=FAST)
     server.start()
     yield server
     server.remove()

@@ -21,6 +21,7 @@ from random import Random
 import psycopg
 import pytest
 from log_progress import reach
+from own_ports import own_port
 from psycopg import errors
 from psycopg.rows import dict_row
 from serving import Serving
@@ -43,7 +44,7 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A server whose settings these tests may change."""
     with tempfile.TemporaryDirectory(prefix="pgtide-test-") as folder:
         Path(folder).chmod(0o755)
-        server = EmbeddedPostgres(Path(folder) / "postgres", options=OPTIONS)
+        server = EmbeddedPostgres(Path(folder) / "postgres", own_port(), options=OPTIONS)
         server.start()
         try:
             yield server
