@@ -57,10 +57,7 @@ class Feeds:
     def __len__(self) -> int:
         return len(self._feeds)
 
-    def get(self, shape: Shape) -> Feed | None:
-        return self._feeds.get(shape.hash)
-
-    def find(self, shape_hash: int) -> Feed | None:
+    def get(self, shape_hash: int) -> Feed | None:
         return self._feeds.get(shape_hash)
 
     async def open(self, shape: Shape, after: Offset) -> Feed:

@@ -295,7 +295,7 @@ class Library:
         """Drop the shapes whose deletion was asked for, here or at another node."""
         for number, shape_hash in self._store.deletions(self._deleted).items():
             self._deleted = number
-            feed = self._feeds.find(shape_hash)
+            feed = self._feeds.get(shape_hash)
             if feed is not None:
                 self._feeds.drop(feed)
 
@@ -322,7 +322,7 @@ class Library:
         if record.lsn < tail.horizon.lsn + min(window // 2, self._retention_bytes // 4):
             # The log will soon not reach back to it; in a young log that matters to nobody.
             return record.lsn >= tail.horizon.lsn and window < self._retention_bytes // 4
-        feed = self._feeds.get(shape)
+        feed = self._feeds.get(shape.hash)
         replayed = 0 if feed is None else feed.count_after(Offset(record.lsn, 0)) * MESSAGE_BYTES
         return replayed <= max(2 * sum(record.chunks), CHEAP_REPLAY_BYTES)
 

@@ -191,9 +191,11 @@ class ShapeEndpoint:
             reading = await self._library.read(place, self._settings.chunk_bytes)
             if reading.messages or not request.live:
                 break
-            answer = Answer(responder, handle, shape, request, place.position, cache)
-            if await answer.confirmed(self._live(request, place.position.lsn)):
-                return None
+            if responder.entity_tags():
+                # Who has exactly this need not wait to hear so.
+                answer = Answer(responder, handle, shape, request, place.position, cache)
+                if await answer.confirmed(self._live(request, place.position.lsn)):
+                    return None
             changed, batch = await self._wait(place)
             if not changed:
                 # Something may have come since the patience ended.

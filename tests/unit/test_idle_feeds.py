@@ -23,13 +23,13 @@ async def test_idle_feeds_go(folder: Path, elsewhere: Elsewhere) -> None:
         for client in clients:
             await client.open()
             await client.read()
-        used = one.feeds.get(FOLLOWED[0].shape)
+        used = one.feeds.get(FOLLOWED[0].shape.hash)
         for shape in FOLLOWED:
-            feed = one.feeds.get(shape.shape)
+            feed = one.feeds.get(shape.shape.hash)
             assert feed is not None
             feed.last_used = time.monotonic() - (0 if feed is used else IDLE_SECONDS + 1)
         assert one.feeds.forget_idle(IDLE_SECONDS) == len(FOLLOWED) - 1
-        assert one.feeds.get(FOLLOWED[0].shape) is used
+        assert one.feeds.get(FOLLOWED[0].shape.hash) is used
         assert list(one.tail.routing.subscribers()) == [used]
         assert one.feeds.forget_idle(IDLE_SECONDS) == 0
 

@@ -26,7 +26,7 @@ async def test_the_least_recently_used_feeds_go(folder: Path, elsewhere: Elsewhe
         for client in clients:
             await client.open()
             await client.read()
-        found = [one.feeds.get(shape.shape) for shape in FOLLOWED]
+        found = [one.feeds.get(shape.shape.hash) for shape in FOLLOWED]
         now = time.monotonic()
         for age, feed in enumerate(found):
             assert feed is not None
@@ -34,7 +34,7 @@ async def test_the_least_recently_used_feeds_go(folder: Path, elsewhere: Elsewhe
             feed.last_used = now - age * 20
         assert one.feeds.forget_surplus(len(FOLLOWED), RECENT_SECONDS) == 0
         assert one.feeds.forget_surplus(6, RECENT_SECONDS) == len(FOLLOWED) - 6
-        left = [one.feeds.get(shape.shape) is not None for shape in FOLLOWED]
+        left = [one.feeds.get(shape.shape.hash) is not None for shape in FOLLOWED]
         assert left == [True] * 6 + [False] * (len(FOLLOWED) - 6)
         assert len(list(one.tail.routing.subscribers())) == 6
         assert one.feeds.forget_surplus(1, RECENT_SECONDS) == 4
