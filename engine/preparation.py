@@ -13,6 +13,7 @@ import psycopg
 from psycopg import errors
 
 from engine.database_url import named
+from engine.errors import DatabaseSetupError
 from engine.log.writer import LogWriter
 from engine.lsn import Lsn, format_lsn, parse_lsn
 from engine.publication import Publication, ensure_publication
@@ -43,8 +44,10 @@ async def prepare(
     `on_slot` is called when the slot has to be made, which can take as long as the longest open
     transaction. Raises DatabaseSetupError.
     """
-    system, timeline = (await asyncio.to_thread(walsender.query, "IDENTIFY_SYSTEM"))[0][:2]
     async with await _connect(url) as connection:
+        await _require_primary(connection)
+        # Asked only now: the end of a recovery begins another timeline.
+        system, timeline = (await asyncio.to_thread(walsender.query, "IDENTIFY_SYSTEM"))[0][:2]
         publication = await ensure_publication(
             connection, settings.publication, manual=settings.manual_table_publishing
         )
@@ -79,6 +82,17 @@ async def prepare(
 
 async def _connect(url: str) -> psycopg.AsyncConnection:
     return await psycopg.AsyncConnection.connect(named(url), autocommit=True)
+
+
+async def _require_primary(connection: psycopg.AsyncConnection) -> None:
+    """Raises DatabaseSetupError while the server only replays WAL: what it streams then would go on
+    over its promotion, unnoticed, and it cannot be told what to publish."""
+    row = await (await connection.execute(b"select pg_is_in_recovery()")).fetchone()
+    if row is not None and row[0]:
+        raise DatabaseSetupError(
+            "the server is in recovery; waiting until it is the primary. If it is to stay a standby, "
+            "set DATABASE_URL to its primary"
+        )
 
 
 def _why_useless(
@@ -150,8 +164,8 @@ async def _explain(url: str, slot_name: str) -> None:
 
 
 async def _log_running_transactions(connection: psycopg.AsyncConnection) -> None:
-    """The slot is ready once the WAL says that the transactions have ended. On a quiet server, or a
-    standby, nobody else may write that for a long time."""
+    """The slot is ready once the WAL says that the transactions have ended. On a quiet server
+    nobody else may write that for a long time."""
     if connection.info.server_version < 160000:
         return
     with contextlib.suppress(errors.InsufficientPrivilege):

@@ -44,14 +44,12 @@ def invalidate(connection: psycopg.Connection) -> None:
     connection.execute("select pg_reload_conf()")
 
 
-def change_timeline(postgres: EmbeddedPostgres) -> None:
-    """What a restored or failed-over server has been through: recovery, and its end."""
+def become_standby(postgres: EmbeddedPostgres) -> None:
+    """Replay WAL until promoted, as a restored or failed-over server does."""
     postgres.stop()
     data = postgres.directory / "data"
     owner = data.stat()
-    with (data / "postgresql.auto.conf").open("a") as file:
-        file.write("restore_command = 'false'\n")
-    signal = data / "recovery.signal"
+    signal = data / "standby.signal"
     signal.touch()
     os.chown(signal, owner.st_uid, owner.st_gid)
     postgres.start()
@@ -77,11 +75,15 @@ async def test_it_is_noticed(own_postgres: EmbeddedPostgres, database: str, tmp_
             assert "it has lost its WAL" in server.log
             epochs.append(log_state(data).epoch)
 
-        await asyncio.to_thread(change_timeline, own_postgres)
+        await asyncio.to_thread(become_standby, own_postgres)
         await asyncio.to_thread(
-            server.until, lambda: "another server or timeline" in server.log, "does not notice"
+            server.until, lambda: "the server is in recovery" in server.log, "does not wait"
         )
         with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("select pg_promote()")
+            await asyncio.to_thread(
+                server.until, lambda: "another server or timeline" in server.log, "does not notice"
+            )
             await check_refetched(client, connection, 2, 20)
         epochs.append(log_state(data).epoch)
 
