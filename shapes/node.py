@@ -29,6 +29,7 @@ from shapes.definitions import Definitions
 from shapes.feed import Feed
 from shapes.feeds import Feeds
 from shapes.http.admission import Admission, Pool
+from shapes.http.api.assembly import make_api
 from shapes.http.application import Application
 from shapes.http.crowd import Crowd
 from shapes.http.front import Front
@@ -127,7 +128,8 @@ class Node:
             *(settings, self.tail, self.library, self._definitions, subsets),
             *(self._polls, self._streams, shared.admission),
         )
-        self.application = Application(endpoint, self.tail, board, _demo_routes(settings))
+        api = make_api(settings, self._database, endpoint)
+        self.application = Application(endpoint, self.tail, board, api, _demo_routes(settings))
 
     async def run(self) -> None:
         """Everything that goes on beside requests, until cancelled."""

@@ -12,10 +12,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from engine.board import Board
+from shapes.http.api.api import PREFIXES
 from shapes.http.front import answer_health
 from shapes.http.responses import Receive, Scope, Send, common_headers
 
 if TYPE_CHECKING:
+    from shapes.http.api.api import Api
     from shapes.http.shape_endpoint import ShapeEndpoint
     from shapes.tail import Tail
 
@@ -34,11 +36,13 @@ class Application:
         shape_endpoint: ShapeEndpoint,
         tail: Tail,
         board: Board,
+        api: Api,
         routes: Sequence[BaseRoute] = (),
     ) -> None:
         self._shape_endpoint = shape_endpoint
         self._tail = tail
         self._board = board
+        self._api = api
         self._rest = Starlette(
             routes=[*routes, Route("/", _root)],
             exception_handlers={404: _not_found, 405: _not_found},
@@ -47,7 +51,9 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._rest(scope, receive, send)
-        path = scope["path"]
+        path: str = scope["path"]
+        if path.startswith(PREFIXES):
+            return await self._api(scope, receive, send)
         if path != "/v1/shape":
             path = _SLASHES.sub("/", path).rstrip("/") or "/"
         if path == "/v1/shape":

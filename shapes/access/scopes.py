@@ -1,0 +1,50 @@
+"""Scopes, as tokens carry them: `action[:type[:id]]`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+ANY_ACTION = "*"
+ALL_TYPES = "all"
+ADMIN = "admin"
+
+
+class Resource(NamedTuple):
+    """What is acted upon: one thing of a type, or without `id` all things of the type."""
+
+    type: str
+    id: str | None = None
+
+
+class Scope(NamedTuple):
+    """One permission. Without `type` it grants nothing, unless the action is `admin`."""
+
+    action: str
+    type: str | None = None
+    id: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Scope:
+        """Read a scope. Only the first two colons separate: ids may contain more of them."""
+        action, _, rest = text.partition(":")
+        kind, _, identity = rest.partition(":")
+        return cls(action, kind or None, identity or None)
+
+    def __str__(self) -> str:
+        return ":".join(part for part in self if part is not None)
+
+    def grants(self, action: str, resource: Resource) -> bool:
+        """Whether this scope alone suffices for `action` on `resource`."""
+        if self.type is None:
+            return self.action == ADMIN
+        if self.action not in (action, ANY_ACTION):
+            return False
+        if self.type == ALL_TYPES:
+            return True
+        return self.type == resource.type and self.id in (None, resource.id)
+
+
+def granted(scopes: Iterable[Scope], action: str, resource: Resource) -> bool:
+    """Whether one of the scopes suffices."""
+    return any(scope.grants(action, resource) for scope in scopes)

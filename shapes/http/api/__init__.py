@@ -1,0 +1,1 @@
+"""The endpoints beside `/v1/shape`: run updates, triggering, tokens."""

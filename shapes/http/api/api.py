@@ -1,0 +1,108 @@
+"""Serves the API's routes: the one place where credentials are checked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+from urllib.parse import parse_qsl
+
+from shapes.access.grant import AuthenticationError, ForbiddenError, Grant
+from shapes.http.answer import send_preflight
+from shapes.http.api.call import ApiError, Call, Reply
+from shapes.http.api.routes import Access, Needs, Route, RouteTable, SecretKey, Unchecked
+from shapes.http.errors import answer_error
+from shapes.http.responder import Responder
+from shapes.http.responses import NO_STORE, Header, Receive, Scope, Send
+
+log = logging.getLogger("http")
+
+PREFIXES = ("/api/", "/realtime/")
+METHODS = b"GET,HEAD,PUT,PATCH,POST,DELETE"
+_NOBODY = Grant(environment="", scopes=())
+_FORBIDDEN = {
+    "error": "Unauthorized",
+    "code": "unauthorized",
+    "param": "access_token",
+    "type": "authorization",
+}
+
+
+class Authority(Protocol):
+    """Judges credentials."""
+
+    def authenticate(self, authorization: str | None, *, public: bool) -> Grant:
+        """What the `authorization` header allows. `public`: tokens for browsers are accepted, too.
+
+        Raises AuthenticationError.
+        """
+        ...
+
+
+class Api:
+    """The ASGI application of all routes."""
+
+    def __init__(self, routes: Sequence[Route], authority: Authority) -> None:
+        self._table = RouteTable(routes)
+        self._authority = authority
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        responder = Responder(scope, receive, send, METHODS)
+        if responder.method == "OPTIONS":
+            await send_preflight(responder)
+            return
+        try:
+            reply = await self._reply(responder)
+        except ApiError as error:
+            reply = Reply(error.body, error.status, error.headers)
+        except AuthenticationError as error:
+            reply = Reply({"error": str(error)}, 401)
+        except ForbiddenError:
+            reply = Reply(_FORBIDDEN, 403)
+        except Exception as error:
+            await answer_error(responder, error)
+            return
+        if reply is not None:
+            await _send(responder, reply)
+
+    async def _reply(self, responder: Responder) -> Reply | None:
+        values, routes = self._table.find(responder.scope["raw_path"])
+        if not routes:
+            raise ApiError(404, "Not found")
+        for route in routes:
+            if responder.method in route.methods:
+                break
+        else:
+            allowed = sorted({method for route in routes for method in route.methods})
+            header = (b"allow", ", ".join(allowed).encode())
+            raise ApiError(405, "Method not allowed", (header,))
+        query = dict(parse_qsl(responder.scope["query_string"].decode("latin-1"), True))
+        grant = self._authenticate(responder, route.access)
+        call = Call(responder, values, query, grant, route.max_body)
+        await _authorize(call, route.access)
+        return await route.handler(call)
+
+    def _authenticate(self, responder: Responder, access: Access) -> Grant:
+        if isinstance(access, Unchecked):
+            return _NOBODY
+        value = responder.header(b"authorization")
+        text = None if value is None else value.decode("latin-1")
+        return self._authority.authenticate(text, public=not isinstance(access, SecretKey))
+
+
+async def _authorize(call: Call, access: Access) -> None:
+    """Raises ForbiddenError, and what the route's look-up raises."""
+    if not isinstance(access, Needs):
+        return
+    resources = await access.find(call)
+    allows = call.grant.allows_every if access.every else call.grant.allows_any
+    if not allows(access.action, resources):
+        raise ForbiddenError("the credential does not allow this")
+
+
+async def _send(responder: Responder, reply: Reply) -> None:
+    headers: list[Header] = [NO_STORE, *reply.headers]
+    if reply.body is None:
+        await responder.send_body(reply.status, headers, b"")
+    else:
+        await responder.send_json(reply.status, headers, reply.body)

@@ -1,0 +1,117 @@
+"""Routes: a path, who may take it, and what happens then."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from shapes.access.scopes import Resource
+
+if TYPE_CHECKING:
+    from shapes.http.api.call import Call, Reply
+
+Find = Callable[["Call"], Awaitable[Sequence[Resource]]]
+Handler = Callable[["Call"], Awaitable["Reply | None"]]
+
+SMALL_BODY = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SecretKey:
+    """Only for back ends: tokens are refused like unknown keys (401)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unchecked:
+    """For everybody. The address itself carries the permission, and the handler verifies it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """For credentials that may do `action` on one of the resources that `find` gives (with `every`: on
+    each of them). `find` may raise ApiError, e.g. 404; it may note what it found in `call.found`."""
+
+    action: str
+    find: Find
+    every: bool = False
+
+
+Access = SecretKey | Unchecked | Needs
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`pattern` has names in braces for segments, e.g. `/api/v3/runs/{id}`. A handler that answers by
+    itself, through `call.responder`, returns None."""
+
+    methods: frozenset[str]
+    pattern: str
+    access: Access
+    handler: Handler
+    max_body: int = SMALL_BODY
+
+
+def get(pattern: str, access: Access, handler: Handler) -> Route:
+    return Route(frozenset(("GET", "HEAD")), pattern, access, handler)
+
+
+def post(pattern: str, access: Access, handler: Handler, max_body: int = SMALL_BODY) -> Route:
+    return Route(frozenset(("POST",)), pattern, access, handler, max_body)
+
+
+def put(pattern: str, access: Access, handler: Handler, max_body: int = SMALL_BODY) -> Route:
+    return Route(frozenset(("PUT",)), pattern, access, handler, max_body)
+
+
+class RouteTable:
+    """Finds the routes of a path.
+
+    The path is split before it is decoded, so `my%2Ftask` is one segment. There is one spelling of
+    each path: empty segments (`//`, a slash at the end), `.` and `..`, however written, match nothing.
+    """
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes = [(tuple(route.pattern.strip("/").split("/")), route) for route in routes]
+
+    def find(self, raw_path: bytes) -> tuple[dict[str, str], list[Route]]:
+        """The path's values by name, and the routes that it means, one per set of methods."""
+        segments = _segments(raw_path)
+        if segments is None:
+            return {}, []
+        best: dict[str, str] = {}
+        found: list[Route] = []
+        fewest = len(segments) + 1
+        for pattern, route in self._routes:
+            values = _match(pattern, segments)
+            if values is None or len(values) > fewest:
+                continue
+            if len(values) < fewest:
+                # Words count more than names: /runs/latest before /runs/{id}.
+                fewest, found = len(values), []
+            best = values
+            found.append(route)
+        return best, found
+
+
+def _segments(raw_path: bytes) -> list[str] | None:
+    try:
+        parts = [unquote(part, errors="strict") for part in raw_path.decode("ascii").split("/")]
+    except UnicodeDecodeError:
+        return None
+    if parts[0] or any(part in ("", ".", "..") or "\0" in part for part in parts[1:]):
+        return None
+    return parts[1:]
+
+
+def _match(pattern: tuple[str, ...], segments: list[str]) -> dict[str, str] | None:
+    if len(pattern) != len(segments):
+        return None
+    values: dict[str, str] = {}
+    for expected, segment in zip(pattern, segments, strict=True):
+        if expected.startswith("{"):
+            values[expected[1:-1]] = segment
+        elif expected != segment:
+            return None
+    return values
