@@ -41,9 +41,9 @@ bench: $(TEST_STAMP) $(NODE_STAMPS) ## the benchmarks, JSON into bench/results
 	@$(WITH_NODE) $(BIN)/python -m bench $(ARGS)
 
 clean: ## forget what make installed and built; the data in .pgtide stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info client/build client/src/*.egg-info .pytest_cache .ruff_cache .hypothesis
 	rm -rf demo/node_modules tests/*/node_modules
-	find engine shapes demo tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	find engine shapes client demo tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # PYTHON=… picks an interpreter; otherwise the first of these that is new enough.
 $(BIN)/python:
@@ -59,14 +59,14 @@ $(BIN)/python:
 		"Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
 	exit 1
 
-$(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+$(RUN_STAMP): pyproject.toml client/pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing the Python packages for running"
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]' --editable ./client
 	@touch $@
 
-$(TEST_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+$(TEST_STAMP): pyproject.toml client/pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing the Python packages for running and testing"
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,test]'
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,test]' --editable ./client
 	@touch $(RUN_STAMP) $@
 
 %/node_modules/.installed: %/package-lock.json | $(BIN)/python

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from engine.access_keys import DEFAULT_ENVIRONMENT, AccessKeys, access_warnings, read_access_keys
 from engine.errors import DatabaseSetupError, PgtideError, SettingsError
 from engine.redaction import redact
 from engine.setting_kinds import SWITCH
@@ -44,22 +45,37 @@ def dev(flags: Flags, environ: Mapping[str, str]) -> int:
     if settings.database_url is None:
         # Nobody's own database gets a demo written into it unasked.
         settings = Settings.load(flags, own, {**_DEV_DEFAULTS, "demo": "true"})
-    if settings.secret is None:
+    local = _is_local(settings.listen_host)
+    if settings.secret is None and not settings.insecure:
+        if not local:
+            raise SettingsError(
+                f"pgtide dev serves everybody, and others can reach {settings.listen_host}: give "
+                "--insecure if they may, or set PGTIDE_SECRET"
+            )
         settings = replace(settings, insecure=True)
-    _check_access(settings)
+    keys = _check_access(settings, environ)
+    warnings = [] if local else access_warnings(settings, keys)
     notes: list[str] = []
     if settings.database_url is None and environ.get("DATABASE_URL"):
         notes.append("DATABASE_URL is left alone; --database-url makes pgtide dev follow it")
-    if settings.insecure:
-        notes.append(f"no secret is set: whoever reaches {settings.listen_host} is served")
-    return _supervise(settings, environ, notes)
+    greeting: list[str] = []
+    from engine.development_key import development_key, key_path
+
+    if not any(key.environment == DEFAULT_ENVIRONMENT for key in keys.secret_keys):
+        own = development_key(settings.data_dir)
+        settings = replace(settings, secret_keys=(own,))
+        greeting.append(
+            f"Back ends: TRIGGER_API_URL={{url}} TRIGGER_SECRET_KEY={own}  "
+            f"(kept in {key_path(settings.data_dir)})"
+        )
+    return _supervise(settings, environ, notes, greeting, warnings)
 
 
 def serve(flags: Flags, environ: Mapping[str, str]) -> int:
     settings = Settings.load(flags, environ)
     _require_database(settings)
-    _check_access(settings)
-    return _supervise(settings, environ)
+    keys = _check_access(settings, environ)
+    return _supervise(settings, environ, warnings=access_warnings(settings, keys))
 
 
 def migrate(flags: Flags, environ: Mapping[str, str]) -> int:
@@ -101,22 +117,31 @@ _COMMANDS: tuple[tuple[str, Command, str], ...] = (
 )
 
 
-def _supervise(settings: Settings, environ: Mapping[str, str], notes: Sequence[str] = ()) -> int:
+def _supervise(
+    settings: Settings,
+    environ: Mapping[str, str],
+    notes: Sequence[str] = (),
+    greeting: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+) -> int:
     import logging
 
     from engine import logs
+    from engine.run_settings import read_run_table
     from engine.supervisor import Supervisor
+
+    read_run_table(settings.config_file)
 
     logs.configure("supervisor", settings.log_level)
     logger = logging.getLogger(__name__)
     given = settings.describe()
     logger.info("settings  %s", " ".join(f"{name}={text}" for name, text in given.items()))
     known = [name for setting in SETTINGS for name in (setting.variable, *setting.about.foreign)]
-    for notice in notices(environ.keys(), known):
+    for notice in (*warnings, *notices(environ.keys(), known)):
         logger.warning("%s", notice)
     for note in notes:
         logger.info("%s", note)
-    return Supervisor(settings).run()
+    return Supervisor(settings, greeting=greeting).run()
 
 
 def _require_database(settings: Settings) -> str:
@@ -125,17 +150,25 @@ def _require_database(settings: Settings) -> str:
     return settings.database_url
 
 
-def _check_access(settings: Settings) -> None:
-    if settings.secret is None and not settings.insecure:
+def _check_access(settings: Settings, environ: Mapping[str, str]) -> AccessKeys:
+    keys = read_access_keys(settings, environ)
+    if settings.secret is None and not keys.any and not settings.insecure:
         raise SettingsError(
-            "who may read is not said: set PGTIDE_SECRET to a secret that requests must carry, "
-            "or give --insecure to serve everybody"
+            "who may read is not said. Set PGTIDE_SECRET_KEYS to the keys of your back ends, from "
+            "which browsers get tokens; or PGTIDE_SECRET to a secret that requests to /v1/shape "
+            "must carry; or PGTIDE_INSECURE=true to serve everybody"
         )
     if settings.secret is not None and settings.insecure:
         raise SettingsError(
             "a secret and insecure exclude each other: unset PGTIDE_SECRET (or ELECTRIC_SECRET), "
             "or give --no-insecure"
         )
+    return keys
+
+
+def _is_local(host: str) -> bool:
+    """Whether no other machine can reach the address."""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -138,6 +138,7 @@ class Replicator:
                 settings.data_dir / "spool",
                 lambda oid, xid: read_ancestors(lookup, oid, xid),
                 lambda: stream.on_progress(),
+                ticks=settings.publication,
             )
             stack.callback(transactions.close)
             stream = Stream(

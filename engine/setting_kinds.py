@@ -80,6 +80,13 @@ def _path(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def _texts(text: str) -> tuple[str, ...]:
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(re.fullmatch(r"[\x21-\x7e]+", part) for part in parts):
+        raise ValueError("empty, or not ASCII without spaces")
+    return parts
+
+
 def _lower(text: str) -> str:
     return text.strip().lower()
 
@@ -95,6 +102,11 @@ def one_of(*numbers: int) -> Kind[int]:
 
 TEXT = Kind("TEXT", "text without line breaks", _matching(r"[^\r\n\0]+"))
 URL = Kind("URL", "a URL like postgresql://user:password@host:5432/database", _postgres_url)
+ORIGIN = Kind(
+    "URL",
+    "a URL like https://tide.example.com, perhaps with a path",
+    _matching(r"https?://[^\s/?#@]+(/[^\s?#]*)?"),
+)
 IDENTIFIER = Kind(
     "NAME",
     "a lower-case name of at most 56 characters: letters, digits and _, not beginning with a digit",
@@ -104,6 +116,12 @@ LEVEL = Kind(
     "LEVEL",
     "error, warning, info or debug",
     lambda text: _matching("error|warning|info|debug")(_lower(text)),
+)
+KEYS = Kind(
+    "KEYS",
+    "texts without spaces, separated by commas",
+    _texts,
+    ",".join,
 )
 FOLDER = Kind("PATH", "the path of a folder", _path)
 FILE = Kind("PATH", "the path of a file", _path)

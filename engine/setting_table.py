@@ -13,7 +13,7 @@ from engine.redaction import MASK, redact
 from engine.setting_kinds import URL, ConcurrentRequests, Kind
 from engine.setting_strangers import section
 
-Value = str | int | float | bool | Path | ConcurrentRequests | None
+Value = str | int | float | bool | Path | ConcurrentRequests | tuple[str, ...] | None
 
 _PAGE_HEAD = """# Settings
 

@@ -20,7 +20,9 @@ from engine.setting_kinds import (
     FILE,
     FOLDER,
     IDENTIFIER,
+    KEYS,
     LEVEL,
+    ORIGIN,
     PORT,
     SECONDS,
     SWITCH,
@@ -181,6 +183,14 @@ class Settings:
         bool,
         About(SWITCH, "Listen on :: instead of 0.0.0.0.", "ELECTRIC_LISTEN_ON_IPV6"),
     ] = False
+    public_url: Annotated[
+        str | None,
+        About(
+            ORIGIN,
+            "Where clients reach this, for addresses in answers (packets, callbacks of wait tokens). "
+            "If unset, what a request says itself: `host`, and `x-forwarded-proto` of a proxy.",
+        ),
+    ] = None
     nodes: Annotated[int, About(COUNT, "HTTP processes that share the port.")] = 2
     data_dir: Annotated[
         Path,
@@ -194,16 +204,36 @@ class Settings:
         str | None,
         About(
             TEXT,
-            "What requests must carry as `secret=`. `pgtide serve` wants this or `insecure`.",
+            "What requests to /v1/shape must carry as `secret=`. `pgtide serve` wants this, secret "
+            "keys or `insecure`.",
             "ELECTRIC_SECRET",
             secret=True,
+        ),
+    ] = None
+    secret_keys: Annotated[
+        tuple[str, ...],
+        About(
+            KEYS,
+            "Keys of back ends for the API of runs, in the environment `default`: the first signs "
+            "tokens, all are accepted. Other environments are in `config_file`.",
+            "PGTIDE_SECRET_KEY",
+            secret=True,
+        ),
+    ] = ()
+    config_file: Annotated[
+        Path | None,
+        About(
+            FILE,
+            "TOML file with what is too long for a variable: environments and their keys, signing "
+            "keys, your own table of runs. Keys are read again when it changes.",
         ),
     ] = None
     insecure: Annotated[
         bool,
         About(
             SWITCH,
-            "Serve whoever reaches the port. On in `pgtide dev` unless there is a secret.",
+            "Serve whoever reaches the port. On in `pgtide dev` on this machine alone, unless "
+            "there is a secret.",
             "ELECTRIC_INSECURE",
         ),
     ] = False
@@ -248,6 +278,14 @@ class Settings:
             "ELECTRIC_MAX_CONCURRENT_REQUESTS",
         ),
     ] = DEFAULT_CONCURRENCY
+    max_live_requests: Annotated[
+        int,
+        About(
+            COUNT,
+            "Live requests for runs that one environment may have waiting, over all nodes; others "
+            "get 429.",
+        ),
+    ] = 100_000
     max_shapes: Annotated[
         int | None,
         About(
@@ -273,6 +311,14 @@ class Settings:
             "that follow live may always.",
         ),
     ] = 600.0
+    window_step: Annotated[
+        float,
+        About(
+            DURATION,
+            "Longest time that a row stays in a relative window (`createdAt=24h`) beyond its age; in "
+            "short windows it is a 24th of their length, in none less than 5s unless this is.",
+        ),
+    ] = 900.0
     retention_age: Annotated[float, About(DURATION, "How long the log keeps a change.")] = 86400.0
     retention_bytes: Annotated[int, About(BYTES, "Size to which the log may grow.")] = 8 * 2**30
     enable_delete: Annotated[

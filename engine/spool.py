@@ -12,8 +12,11 @@ from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
+import orjson
+
 from engine.errors import LogError
-from engine.log.layout import RelationVersion
+from engine.log.layout import Change, RelationVersion, pack_body, unpack_body
+from engine.tick import Tick
 
 _RECORD = Struct(">IIIH")
 
@@ -25,6 +28,14 @@ class SpooledBlock(NamedTuple):
     count: int
     relations: int
     body: bytes
+
+    def with_versions(self, changed: dict[int, int]) -> SpooledBlock:
+        """The block with other relation versions in the place of some."""
+        relations, payload = unpack_body(self.body, self.relations)
+        changes: list[Change] = orjson.loads(payload)
+        changes = [(changed.get(change[0], change[0]), *change[1:]) for change in changes]
+        relations = tuple(changed.get(relation, relation) for relation in relations)
+        return self._replace(body=pack_body(relations, orjson.dumps(changes)))
 
 
 class Spool:
@@ -38,6 +49,8 @@ class Spool:
         """Relation versions that only this transaction has seen, by relation oid."""
         self.relations: dict[int, RelationVersion] = {}
         """What these versions look like; recorded when the transaction commits."""
+        self.tick: Tick | None = None
+        """The tick of a window that it is, if it is one."""
 
     def add(self, block: SpooledBlock) -> None:
         """Append a block. Raises LogError if the disk refuses it."""

@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -83,10 +84,14 @@ class DatabaseService:
 
 
 class Supervisor:
-    def __init__(self, settings: Settings, modules: Modules | None = None) -> None:
-        """Without `settings.database_url` it runs the embedded Postgres."""
+    def __init__(
+        self, settings: Settings, modules: Modules | None = None, greeting: Sequence[str] = ()
+    ) -> None:
+        """Without `settings.database_url` it runs the embedded Postgres. `greeting` is printed, with
+        the `{url}`, once requests are served."""
         self._settings = settings
         self._modules = modules or Modules()
+        self._greeting = greeting
         self._begin = time.monotonic()
         self._board = Board()
         self._numbers = metrics.Numbers()
@@ -220,6 +225,8 @@ class Supervisor:
         print(f"pgtide serves {listener.url(door)}  (ready in {seconds:.1f} s)", flush=True)
         if self._database is not None:
             print(f"Postgres: psql {settings.database_url}", flush=True)
+        for line in self._greeting:
+            print(line.replace("{url}", listener.url(door)), flush=True)
 
     def _end_all(self) -> None:
         logger.info("stopping")

@@ -22,10 +22,11 @@ from engine.log.layout import (
     RelationColumn,
     RelationVersion,
     pack_body,
-    unpack_body,
 )
 from engine.log.writer import LogWriter
 from engine.spool import Spool, SpooledBlock, empty_folder
+from engine.tick import TICK_IDENTITY, Tick, read_tick
+from engine.tick_log import TickLog
 
 BLOCK_BYTES = 32 << 10
 """A block is closed when its changes came in about this many bytes of messages."""
@@ -42,7 +43,7 @@ class Transactions:
 
     Feed it messages in the order of the stream. `flush` makes all complete transactions durable.
     `ancestors` answers which partitioned tables stand above a relation; `on_progress` is called now
-    and then while a large transaction moves into the log.
+    and then while a large transaction moves into the log; `ticks` is the prefix of their messages.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Transactions:
         spool_folder: Path,
         ancestors: Ancestors,
         on_progress: Callable[[], None],
+        ticks: str = "",
     ) -> None:
         assert writer.state is not None
         self._writer = writer
@@ -60,8 +62,12 @@ class Transactions:
         self._latest: dict[int, RelationVersion] = {}
         self._next_version = 1
         for relation in writer.relations():
-            self._latest[relation.oid] = relation
+            if relation.replica_identity != TICK_IDENTITY:
+                self._latest[relation.oid] = relation
             self._next_version = max(self._next_version, relation.id + 1)
+        self._tick_prefix = ticks
+        self._tick_log = TickLog(writer, self._new_version)
+        self._tick: Tick | None = None
         self._versions: dict[int, int] = {}
 
         self._changes: list[Change] = []
@@ -167,11 +173,42 @@ class Transactions:
                 self._on_stream_commit(message)
             case pgoutput.StreamAbort():
                 self._on_stream_abort(message)
+            case pgoutput.LogicalMessage():
+                self._on_logical_message(message)
             case _:
                 pass
 
+    def _on_logical_message(self, message: pgoutput.LogicalMessage) -> None:
+        if not message.transactional or message.prefix != self._tick_prefix:
+            return
+        tick = read_tick(message.content)
+        if self._streamed is not None:
+            self._streamed.tick = tick
+        elif not self._skipped:
+            self._tick = tick
+
+    def _move_window(
+        self, tick: Tick, xid: int, commit: pgoutput.Commit | pgoutput.StreamCommit
+    ) -> None:
+        """A transaction that is a tick has committed."""
+        if not self._tick_log.moves(tick):
+            return
+        # It needs to see all that comes before it.
+        self.flush()
+        if self._tick_log.add(tick, xid, commit):
+            self._committed = (commit.commit_lsn, commit.end_lsn)
+            self._next_lsn = commit.end_lsn
+        elif self._writer.state is not None:
+            # Whoever flushes next has to say what this has flushed.
+            self._committed = self._writer.state[1:3]
+
+    def _new_version(self) -> int:
+        self._next_version += 1
+        return self._next_version - 1
+
     def _on_begin(self, begin: pgoutput.Begin) -> None:
         self._begin = begin
+        self._tick = None
         self._index = FIRST_INDEX
         self._skipped = begin.final_lsn < self._next_lsn
 
@@ -183,6 +220,8 @@ class Transactions:
         if not self._skipped and self._index > FIRST_INDEX:
             self._committed = (commit.commit_lsn, commit.end_lsn)
             self._next_lsn = commit.end_lsn
+        elif self._tick is not None and not self._skipped:
+            self._move_window(self._tick, self._begin.xid, commit)
         self._begin = None
         self._skipped = False
 
@@ -274,6 +313,8 @@ class Transactions:
         changed = self._settle_relations(spool, commit.xid)
         if commit.commit_lsn >= self._next_lsn:
             self._move(spool, commit, changed)
+            if spool.tick is not None and commit.commit_lsn >= self._next_lsn:
+                self._move_window(spool.tick, commit.xid, commit)
         spool.close()
 
     def _move(self, spool: Spool, commit: pgoutput.StreamCommit, changed: dict[int, int]) -> None:
@@ -283,7 +324,7 @@ class Transactions:
         held: SpooledBlock | None = None
         for block in spool.blocks():
             if changed:
-                block = _with_versions(block, changed)
+                block = block.with_versions(changed)
             if held is not None:
                 index = self._add_spooled(held, commit, index, 0)
             held = block
@@ -359,12 +400,3 @@ class Transactions:
         if self._changes and self._streamed is not None:
             count, relations, body = self._take_block()
             self._streamed.add(SpooledBlock(self._subxid, count, relations, body))
-
-
-def _with_versions(block: SpooledBlock, changed: dict[int, int]) -> SpooledBlock:
-    """A block with other relation versions in the place of some."""
-    relations, payload = unpack_body(block.body, block.relations)
-    changes: list[Change] = orjson.loads(payload)
-    changes = [(changed.get(change[0], change[0]), *change[1:]) for change in changes]
-    relations = tuple(changed.get(relation, relation) for relation in relations)
-    return block._replace(body=pack_body(relations, orjson.dumps(changes)))

@@ -87,7 +87,7 @@ class Walsender:
         names = publication.replace('"', '""').replace("'", "''")
         command = (
             f'START_REPLICATION SLOT "{slot}" LOGICAL {lsn} '
-            f"(proto_version '2', streaming 'on', publication_names '\"{names}\"')"
+            f"(proto_version '2', streaming 'on', messages 'true', publication_names '\"{names}\"')"
         )
         result = self._connection.exec_(command.encode())
         if result.status != pq.ExecStatus.COPY_BOTH:

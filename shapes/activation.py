@@ -59,7 +59,7 @@ class Activation:
         feed = Feed(shape, start)
         tail = self._tail
         if start >= tail.cursor and tail.between_transactions:
-            tail.routing.add(feed)
+            tail.routing.add(feed, tail.cursor)
             return feed
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wanted[feed] = future
@@ -76,14 +76,15 @@ class _Pass:
         self._wanted = wanted
         self._routing = Routing(tail.encoders)
         self._gates = {feed: _Gate(feed) for feed in wanted}
+        self._start = min(feed.start for feed in wanted)
         for gate in self._gates.values():
-            self._routing.add(gate)
+            self._routing.add(gate, self._start)
 
     async def run(self) -> None:
         """Read from the oldest start to the tail's cursor, then let the feeds join its routing."""
         tail = self._tail
         starts = tail.starts
-        position = min(feed.start for feed in self._wanted)
+        position = self._start
         while position < tail.cursor:
             position = self._step(position)
             await asyncio.sleep(0)
@@ -91,7 +92,7 @@ class _Pass:
                 return
         for feed, future in self._wanted.items():
             if not future.done():
-                tail.routing.add(feed)
+                tail.routing.add(feed, tail.cursor)
                 if feed.last is not None and feed.last >= tail.processed:
                     tail.routing.touched.add(feed)
                 future.set_result(None)
@@ -172,18 +173,23 @@ async def collect(
     until: Offset,
     most: int,
     seen: Callable[[int], bool] = _nothing_seen,
+    cutoff: str | None = None,
 ) -> tuple[list[Entry], Offset]:
     """The shape's changes with `after` < offset <= `until`, read straight from the log.
 
     About `most` bytes of them; the second result is the offset up to which they are complete.
     Raises OutOfLogError, and RotatedError if the shape ends on the way, unless the transaction that
-    ends it is `seen` (by its 32-bit id): a snapshot of the shape has been taken after it.
+    ends it is `seen` (by its 32-bit id): a snapshot of the shape has been taken after it. With
+    `cutoff` its window stays there, see `Routing`.
     """
     if after < tail.horizon:
         raise OutOfLogError(f"the log begins at {tail.horizon}")
+    if cutoff is not None:
+        # Where a window begins anew nobody knows what has left it.
+        seen = _nothing_seen
     collector = Collector(shape, most)
-    routing = Routing(tail.encoders)
-    routing.add(collector)
+    routing = Routing(tail.encoders, cutoff=cutoff)
+    routing.add(collector, after)
     starts, position = tail.starts, after
     while position < until and not collector.full:
         position = _collect_step(tail, routing, collector, position, until, seen)

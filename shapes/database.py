@@ -1,4 +1,4 @@
-"""A node's connections to Postgres: a few for look-ups, a pool for snapshots.
+"""A node's connections to Postgres: a few for look-ups, a pool for snapshots, one for writing.
 
 They may lead through a pooler that gives every transaction another connection of its own: no state
 outlives a transaction, nothing stays prepared, and at the start nothing is set but the name.
@@ -44,6 +44,7 @@ _BEGIN = "begin; " + "; ".join(
 _SAY_NOTHING = "select pg_logical_emit_message(true, 'pgtide', '')"
 
 CONNECT_SECONDS = 10
+ROLLBACK_SECONDS = 2.0
 
 IDLE_SECONDS = 2.0
 """A connection that was not used for so long is tried before it is relied on."""
@@ -61,6 +62,11 @@ _LOST = (
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
 )
+
+
+_BEGIN_WORK = "begin isolation level read committed"
+_WORK_SHARE = 3
+"""One of so many connections is for writing, so that snapshots cannot keep writers waiting."""
 
 
 class DatabaseUnavailableError(PgtideError):
@@ -82,20 +88,72 @@ class Database:
         self.resting = False
         """Set while nobody needs Postgres, which may want to sleep: nothing is asked in passing."""
         self._silence = silence_seconds
-        self._size = max(2, pool_size)
+        self._work_size = max(2, pool_size // _WORK_SHARE)
+        self._size = max(2, pool_size - self._work_size)
         self._pool: asyncpg.Pool | None = None
+        self._work_pool: asyncpg.Pool | None = None
+        self._working = 0
         self._lookups: psycopg.AsyncConnection | None = None
         self._looked_up = 0.0
         self._lock = asyncio.Lock()
 
     async def close(self) -> None:
-        """End all connections. They are made again when needed."""
+        """End all connections. They are made again when needed.
+
+        To rest (`resting`), a transaction of `work` is not broken off: the next call ends it.
+        """
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.terminate()
+        if self._work_pool is not None and not (self.resting and self._working):
+            self._work_pool.terminate()
+            self._work_pool = None
         lookups, self._lookups = self._lookups, None
         if lookups is not None:
             await lookups.close()
+
+    @asynccontextmanager
+    async def work(self) -> AsyncGenerator[asyncpg.Connection]:
+        """A transaction on a connection that has no other user: committed at the end, rolled back if
+        the body raises. Nothing of the body is done twice.
+
+        Raises DatabaseUnavailableError, also if the commit was not confirmed, and
+        asyncpg.PostgresError for what Postgres says about a statement.
+        """
+        self._working += 1
+        try:
+            pool = await self._opened_work_pool()
+            connection: Any = await self._begin_work(pool)
+            try:
+                yield connection
+                if await connection.execute("commit") != "COMMIT":
+                    raise RuntimeError("a statement had failed, so nothing was committed")
+            except BaseException:
+                await _roll_back(connection)
+                raise
+            finally:
+                await pool.release(connection)
+        except asyncpg.ReadOnlySQLTransactionError as error:
+            raise DatabaseUnavailableError("Database takes no writes") from error
+        except _LOST as error:
+            raise DatabaseUnavailableError("Database is unreachable") from error
+        finally:
+            self._working -= 1
+
+    async def _begin_work(self, pool: asyncpg.Pool) -> Any:
+        """A connection in a transaction. Those that broke while nobody used them are passed over."""
+        for attempt in range(self._work_size + 1):
+            connection: Any = await pool.acquire(timeout=self._silence)
+            try:
+                await connection.execute(_BEGIN_WORK)
+            except BaseException as error:
+                connection.terminate()
+                await pool.release(connection)
+                if not isinstance(error, _LOST) or attempt == self._work_size:
+                    raise
+            else:
+                return connection
+        raise AssertionError("the last attempt returns or raises")
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[psycopg.AsyncConnection]:
@@ -203,24 +261,47 @@ class Database:
 
     async def _snapshot_pool(self) -> asyncpg.Pool:
         if self._pool is None:
-            at_start = {} if self._pooled else SNAPSHOT_SETTINGS
-            self._pool = asyncpg.create_pool(
-                _asyncpg_url(self._url),
-                min_size=0,
-                max_size=self._size,
-                max_inactive_connection_lifetime=60.0,
-                statement_cache_size=0,
-                server_settings={"application_name": APPLICATION_NAME, **at_start},
-                reset=_keep_as_is,
-                timeout=CONNECT_SECONDS,
-                connection_class=kept_alive(parameters(self._url)),
-            )
+            self._pool = self._make_pool(self._size, {} if self._pooled else SNAPSHOT_SETTINGS)
         await self._pool
         return self._pool
 
+    async def _opened_work_pool(self) -> asyncpg.Pool:
+        if self._work_pool is None:
+            self._work_pool = self._make_pool(self._work_size, {}, command_timeout=self._silence)
+        pool = self._work_pool
+        await pool
+        return pool
+
+    def _make_pool(
+        self, size: int, at_start: dict[str, str], command_timeout: float | None = None
+    ) -> asyncpg.Pool:
+        return asyncpg.create_pool(
+            _asyncpg_url(self._url),
+            min_size=0,
+            max_size=size,
+            max_inactive_connection_lifetime=60.0,
+            statement_cache_size=0,
+            server_settings={"application_name": APPLICATION_NAME, **at_start},
+            reset=_keep_as_is,
+            timeout=CONNECT_SECONDS,
+            command_timeout=command_timeout,
+            connection_class=kept_alive(parameters(self._url)),
+        )
+
+
+async def _roll_back(connection: Any) -> None:
+    """Undo a transaction, after a statement's cancellation if it must be; a connection that is not
+    quick about it is given up."""
+    try:
+        await connection.execute("rollback", timeout=ROLLBACK_SECONDS)
+    except BaseException as error:
+        connection.terminate()
+        if not isinstance(error, _LOST):
+            raise
+
 
 async def _keep_as_is(_: Any) -> None:
-    """Snapshot connections change no state, so nothing has to be reset between two uses."""
+    """No use of a connection leaves state behind, so nothing has to be reset between two uses."""
 
 
 def _asyncpg_url(url: str) -> str:

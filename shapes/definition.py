@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 from engine.errors import PgtideError
+from engine.table import Table
+from shapes.access.grant import TableGrant
+from shapes.runs.presentation import Presentation
+from shapes.window import Window
 
 Errors = Mapping[str, "list[str] | str | Errors"]
 """What is wrong with which parameter; the parameters of a subset have a mapping of their own."""
@@ -58,10 +62,21 @@ def texts_of(values: object) -> tuple[tuple[str, str], ...] | None:
     return tuple(sorted(texts))
 
 
+class View(Protocol):
+    """How the rows of a shape are to look. Views are compared by what they show."""
+
+    def __hash__(self) -> int: ...
+
+    def presentation(self, table: Table) -> Presentation:
+        """What it shows of a table."""
+        ...
+
+
 class Definition(NamedTuple):
     """The parameters that make up a shape, as they came. `params` are (number, value) as texts.
 
-    `queryable_columns` bounds `columns` and stands in for it where it is missing.
+    `queryable_columns` bounds `columns` and stands in for it where it is missing. With a `view` its
+    columns are delivered, in its form. `within` limits rows, and the columns that `where` may name.
     """
 
     table: str
@@ -71,6 +86,9 @@ class Definition(NamedTuple):
     full_replica: bool = False
     changes_only: bool = False
     queryable_columns: str | None = None
+    view: View | None = None
+    window: Window | None = None
+    within: TableGrant | None = None
 
 
 class Subset(NamedTuple):

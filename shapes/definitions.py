@@ -10,12 +10,13 @@ from engine.log.layout import RelationVersion
 from engine.publication_errors import GeneratedColumnsNotPublishedError
 from engine.table import Table
 from engine.table_state import EVERYTHING
+from shapes.access.grant import ForbiddenError
 from shapes.casing import load_letters
 from shapes.database import Database
-from shapes.definition import Definition, InvalidRequestError
+from shapes.definition import Definition, InvalidRequestError, View
 from shapes.identifiers import parse_table
 from shapes.publishing import Publishing
-from shapes.selection import column_names, queryable, selected
+from shapes.selection import column_names, part_of, queryable, selected
 from shapes.shape import Handle, Projection, Shape, make_shape
 from shapes.table_ledger import TableLedger
 from shapes.tables import Listener, Tables
@@ -26,8 +27,10 @@ from shapes.where import (
     MissingZoneError,
     WhereError,
     learn_zone,
+    narrowed,
     parse_where,
 )
+from shapes.window import Window, WindowError, check_window
 from shapes.zones import load_zone
 
 MAX_REMEMBERED = 200_000
@@ -73,7 +76,7 @@ class Definitions:
         self._shapes: dict[Definition, Shape] = {}
         self._grace = added_column_grace
         self._frozen: dict[tuple[Definition, int], _Frozen] = {}
-        self._projections: dict[tuple[int, tuple[str, ...] | int | None], Projection] = {}
+        self._projections: dict[tuple[int, tuple[str, ...] | int | View | None], Projection] = {}
 
     # -- shapes ------------------------------------------------------------------------------------
 
@@ -127,9 +130,7 @@ class Definitions:
 
     def _freeze(self, shape: Shape, wanted: int) -> Shape | None:
         table, columns = shape.table, shape.projection.columns
-        needed = {column.name for column in table.primary_key}
-        if shape.condition is not None:
-            needed |= shape.condition.columns
+        needed = shape.filtered_by | {column.name for column in table.primary_key}
         for count in range(len(columns) - 1, 0, -1):
             if columns[count].name in needed:
                 return None
@@ -142,6 +143,7 @@ class Definitions:
                 shape.condition,
                 full_replica=shape.full_replica,
                 changes_only=shape.changes_only,
+                window=shape.window,
             )
             if frozen.hash == wanted:
                 return frozen
@@ -174,16 +176,47 @@ class Definitions:
             await self._condition(definition, table),
             full_replica=definition.full_replica,
             changes_only=definition.changes_only,
+            window=self._window(definition, table),
         )
 
-    async def _condition(self, definition: Definition, table: Table) -> Condition | None:
-        if definition.where is None:
+    def _window(self, definition: Definition, table: Table) -> Window | None:
+        if definition.window is None:
             return None
-        params = numbered(definition.params)
+        try:
+            column = check_window(definition.window, table)
+        except WindowError as error:
+            raise InvalidRequestError.of("window", str(error)) from error
+        self._check_sent("window", table, frozenset((column.name,)))
+        return definition.window
+
+    async def _condition(self, definition: Definition, table: Table) -> Condition | None:
+        limit, text = definition.within, definition.where
+        if limit is None:
+            return None if text is None else await self._parsed(text, definition.params, table)
+        asked = None
+        if text is not None:
+            # What may not be seen may not be asked about either.
+            seen = table if limit.columns is None else part_of(table, limit.columns)
+            asked = await self._parsed(text, definition.params, seen)
+        if limit.where is None:
+            return asked
+        try:
+            fixed = await self._parsed(limit.where, limit.params, table)
+        except InvalidRequestError as error:
+            raise ForbiddenError(f"Forbidden - the token's filter is no good: {error}") from error
+        try:
+            return fixed if asked is None else narrowed(fixed, asked)
+        except WhereError as error:
+            raise InvalidRequestError.of("where", str(error)) from error
+
+    async def _parsed(
+        self, text: str, values: tuple[tuple[str, str], ...], table: Table
+    ) -> Condition:
+        params = numbered(values)
         while True:
             try:
-                condition = parse_where(definition.where, params, table, self._letters)
-                self._check_sent(table, condition)
+                condition = parse_where(text, params, table, self._letters)
+                self._check_sent("where", table, condition.columns)
                 return condition
             except MissingLettersError as error:
                 async with self._database.session() as connection:
@@ -195,18 +228,20 @@ class Definitions:
             except WhereError as error:
                 raise InvalidRequestError.of("where", str(error)) from error
 
-    def _check_sent(self, table: Table, condition: Condition) -> None:
+    def _check_sent(self, field: str, table: Table, columns: frozenset[str]) -> None:
         """Refuse to filter by what changes come without."""
         generated = {column.name for column in table.columns if column.generated}
-        unsent = sorted(generated & condition.columns)
+        unsent = sorted(generated & columns)
         if unsent and not self._tables.generated_sent((table.schema, table.name)):
             raise InvalidRequestError.of(
-                "where",
+                field,
                 f"The following columns are generated and not replicated, so that no filter can use "
                 f"them: {', '.join(unsent)}",
             )
 
     def _projection(self, table: Table, definition: Definition) -> Projection:
+        if definition.view is not None:
+            return self._viewed(table, definition.view)
         text, bound = definition.columns, definition.queryable_columns
         names = None if text is None else column_names("columns", text)
         sent = self._tables.generated_sent((table.schema, table.name))
@@ -221,6 +256,19 @@ class Definitions:
         if projection is None or projection.table is not table:
             projection = self._projections[key] = Projection(table, columns, explicit)
         return projection
+
+    def _viewed(self, table: Table, view: View) -> Projection:
+        projection = self._projections.get((table.oid, view))
+        if projection is None or projection.table is not table:
+            presentation = view.presentation(table)
+            columns = tuple(one for one in table.columns if one.name in presentation.columns)
+            projection = Projection(table, columns, explicit=True, presentation=presentation)
+            _remember(self._projections, (table.oid, view), projection)
+        return projection
+
+    def release(self, definition: Definition) -> None:
+        """Do not remember this one any longer."""
+        self._shapes.pop(definition, None)
 
     # -- tables ------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import orjson
 
 from engine.log.layout import RelationVersion, Row
 from shapes.identifiers import relation_label
+from shapes.runs.presentation import Presentation
 from shapes.shape import Projection
 
 INSERT = 1
@@ -105,17 +106,19 @@ class Encoder:
         columns = self._old if self._full else self._key_columns
         return {name: row[at] for name, at in columns if row[at] != 0}
 
+    def _changed_values(self, new: Row, old: Row) -> dict[str, str | int | None]:
+        values = {name: new[at] for name, at in self._key_columns}
+        for name, at in self._others:
+            if new[at] != old[at]:
+                values[name] = new[at]
+        return values
+
     def _delete(self, entry: Entry, row: Row, *, last: bool) -> bytes:
         return self._message(entry, "delete", self.key(row), self._deleted_values(row), last=last)
 
     def _update(self, entry: Entry, new: Row, old: Row | None, *, last: bool) -> bytes:
-        if old is None or self._full:
-            values = self._values(new)
-        else:
-            values = {name: new[at] for name, at in self._key_columns}
-            for name, at in self._others:
-                if new[at] != old[at]:
-                    values[name] = new[at]
+        known = None if self._full else old
+        values = self._values(new) if known is None else self._changed_values(new, known)
         before = None
         if self._full and old is not None:
             before = {name: old[at] for name, at in self._columns if old[at] != new[at]}
@@ -167,3 +170,36 @@ class Encoder:
         if before is not None:
             message["old_value"] = before
         return orjson.dumps(message)
+
+
+class PresentingEncoder(Encoder):
+    """Encodes for a projection whose rows are presented in another form."""
+
+    def __init__(
+        self, projection: Projection, version: RelationVersion, presentation: Presentation
+    ) -> None:
+        super().__init__(projection, version, full_replica=False)
+        self._presentation = presentation
+        self._places = [version.positions.get(name) for name in presentation.columns]
+
+    def _row(self, row: Row) -> list[str | int | None]:
+        return [None if at is None else row[at] for at in self._places]
+
+    def _values(self, row: Row) -> dict[str, str | int | None]:
+        return self._presentation.values(self._row(row))
+
+    def _changed_values(self, new: Row, old: Row) -> dict[str, str | int | None]:
+        return self._presentation.changed(self._row(new), self._row(old))
+
+    def _deleted_values(self, row: Row) -> dict[str, str | int | None]:
+        return self._presentation.key_values(self._row(row))
+
+
+def make_encoder(
+    projection: Projection, version: RelationVersion, *, full_replica: bool
+) -> Encoder:
+    """The encoder for a projection's entries of one relation version."""
+    presentation = projection.presentation
+    if presentation is None:
+        return Encoder(projection, version, full_replica=full_replica)
+    return PresentingEncoder(projection, version, presentation)

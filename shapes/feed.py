@@ -225,6 +225,11 @@ class Feed:
         self._readers[reader] = None
         self.last_used = time.monotonic()
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits at its end."""
+        return self._readers is not None
+
     def detach(self, reader: Reader) -> None:
         """The reader wants no more batches; fine if it is not attached."""
         if self._readers is not None:
@@ -246,6 +251,10 @@ class Feed:
     def _cool(self) -> None:
         self._pending = self._recent = None
         self._partial = False
+
+    def followed(self, since: float) -> bool:
+        """Whether somebody waits here, or has used it since a time (of the monotonic clock)."""
+        return self._readers is not None or self.last_used > since
 
     def check(self) -> None:
         """Raises RotatedError if the shape has ended."""

@@ -171,6 +171,18 @@ class Feeds:
             self._tail.routing.remove(feed)
         return len(idle)
 
+    def release(self, shape_hash: int, before: float) -> bool:
+        """Take out a feed that nobody waits at or has used since `before` (of the monotonic clock).
+        False if it has to stay."""
+        feed = self._feeds.get(shape_hash)
+        if feed is None:
+            return shape_hash not in self._opening
+        if feed.awaited or feed.last_used >= before:
+            return False
+        del self._feeds[shape_hash]
+        self._tail.routing.remove(feed)
+        return True
+
     def forget_surplus(self, most: int, seconds: float) -> int:
         """Take out the least recently used feeds beyond `most`; never one used within `seconds`,
         which somebody may be about to read or to wait at. How many went."""

@@ -16,12 +16,14 @@ from engine.table_state import EVERYTHING
 from shapes.activation import OutOfLogError
 from shapes.definition import Definition
 from shapes.definitions import Definitions
+from shapes.ended import EndedShapes
 from shapes.feed import Feed, RotatedError
 from shapes.feeds import Feeds, Reading
 from shapes.shape import Handle, Shape
 from shapes.snapshot import SnapshotError, Snapshots
 from shapes.snapshot_store import SnapshotRecord, SnapshotStore
 from shapes.tail import Tail
+from shapes.window_clock import WindowClock
 from shapes.wire import INFINITE, LogOffset
 
 log = logging.getLogger("node")
@@ -81,6 +83,7 @@ class Library:
         store: SnapshotStore,
         snapshots: Snapshots,
         definitions: Definitions,
+        clock: WindowClock,
         *,
         retention_bytes: int,
         retention_age: float,
@@ -91,10 +94,12 @@ class Library:
         self._store = store
         self._snapshots = snapshots
         self._definitions = definitions
+        self._clock = clock
         self._retention_bytes = retention_bytes
         self._retention_age = retention_age
         self._ahead_seconds = long_poll_timeout * OUT_OF_BOUNDS_SHARE
         self._deleted = max(store.deletions(0), default=0)
+        self._ended = EndedShapes(feeds, definitions, store)
 
     # -- handles -----------------------------------------------------------------------------------
 
@@ -110,13 +115,18 @@ class Library:
 
         record, claimed = self._store.claim(shape.hash, self._oldest(shape), worthwhile)
         if claimed:
-            self._snapshots.start(shape, record, lambda: self._definitions.publish(shape.table))
+            self._snapshots.start(shape, record, lambda: self._prepare(shape))
         return Handle(shape.hash, record.generation)
 
     async def known(self, shape: Shape) -> Handle:
         """A handle for a reader who wants no history; takes no snapshot."""
-        await self._definitions.publish(shape.table)
+        await self._prepare(shape)
         return self._store.name(shape.hash, self._oldest(shape))
+
+    async def _prepare(self, shape: Shape) -> None:
+        """Make sure that the log will have what is to come, and that the shape's window is now."""
+        await self._definitions.publish(shape.table)
+        await self._clock.bring(shape)
 
     def good(self, handle: Handle, shape: Shape) -> bool:
         """Whether a handle can be served: of this shape, of this epoch of the log, not ended since."""
@@ -299,8 +309,13 @@ class Library:
             if feed is not None:
                 self._feeds.drop(feed)
 
+    def finish(self, definition: Definition, shape: Shape, handle: Handle) -> None:
+        """A reader of the shape has got all that is expected to come."""
+        self._ended.note(definition, shape, handle)
+
     def forget_idle(self, seconds: float) -> None:
-        """Forget the feeds that nobody has used for so long."""
+        """Forget the feeds that nobody has used for so long, and sooner those that are at their end."""
+        self._ended.sweep(time.monotonic())
         self._feeds.forget_idle(seconds)
 
     def forget_surplus(self, most: int, seconds: float) -> None:

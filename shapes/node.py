@@ -23,6 +23,8 @@ from engine.memory import collect_rarely
 from engine.metrics.numbers import Numbers
 from engine.settings import Settings
 from engine.table import Table
+from shapes.access.authority import Authority
+from shapes.access.leases import Leases
 from shapes.activation import Activation
 from shapes.database import Database
 from shapes.definitions import Definitions
@@ -34,6 +36,7 @@ from shapes.http.application import Application
 from shapes.http.crowd import Crowd
 from shapes.http.front import Front
 from shapes.http.limits import Limits
+from shapes.http.live_limit import LiveLimit
 from shapes.http.meter import NodeMeter
 from shapes.http.polling import Polls
 from shapes.http.server import Server
@@ -45,6 +48,8 @@ from shapes.snapshot_store import SnapshotStore
 from shapes.subset import Subsets
 from shapes.table_ledger import TableLedger
 from shapes.tail import Tail
+from shapes.window_clock import WindowClock
+from shapes.window_ledger import WindowLedger
 
 log = logging.getLogger("node")
 
@@ -63,6 +68,7 @@ class Shared(NamedTuple):
     meter: NodeMeter
     admission: Admission
     crowd: Crowd
+    authority: Authority
 
 
 class Node:
@@ -107,12 +113,21 @@ class Node:
             added_column_grace=settings.added_column_grace,
             epoch=lambda: self.tail.epoch,
         )
+        self._window_ledger = WindowLedger(settings.data_dir / "windows")
+        self._clock = WindowClock(
+            self.tail,
+            self._database,
+            self._window_ledger,
+            prefix=settings.publication,
+            longest_step=settings.window_step,
+        )
         self.library = Library(
             self.tail,
             self._feeds,
             self._store,
             self._snapshots,
             self._definitions,
+            self._clock,
             retention_bytes=settings.retention_bytes,
             retention_age=settings.retention_age,
             long_poll_timeout=settings.long_poll_timeout,
@@ -120,15 +135,17 @@ class Node:
         subsets = Subsets(
             self._database, settings.snapshot_dir, settings.database_silence, self._end_table
         )
-        self._polls = Polls(settings.long_poll_timeout)
-        self._streams = Streams(settings, self.tail, self.library)
+        self._leases = Leases(shared.authority)
+        self._polls = Polls(settings.long_poll_timeout, self._leases)
+        self._streams = Streams(settings, self.tail, self.library, self._leases)
         self._meter, self._crowd = shared.meter, shared.crowd
         self._snapshots.on_taken = shared.meter.snapshot_taken
         endpoint = ShapeEndpoint(
             *(settings, self.tail, self.library, self._definitions, subsets),
-            *(self._polls, self._streams, shared.admission),
+            *(self._polls, self._streams, shared.admission, shared.authority),
         )
-        api = make_api(settings, self._database, endpoint)
+        limit = LiveLimit(settings.max_live_requests, *shared.meter.live())
+        api = make_api(settings, self._database, endpoint, shared.authority, limit)
         self.application = Application(endpoint, self.tail, board, api, _demo_routes(settings))
 
     async def run(self) -> None:
@@ -138,9 +155,11 @@ class Node:
                 tasks.create_task(self.tail.run())
                 tasks.create_task(self._activation.run())
                 tasks.create_task(self._definitions.run())
+                tasks.create_task(self._clock.run())
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._rest())
                 tasks.create_task(self._measure())
+                tasks.create_task(self._leases.run())
                 if self._settings.enable_delete:
                     tasks.create_task(self._follow_deletions())
         finally:
@@ -148,6 +167,7 @@ class Node:
             await self._database.close()
             self._store.close()
             self._ledger.close()
+            self._window_ledger.close()
 
     def stop(self) -> None:
         """Answer those who wait, so that nobody is cut off when this node ends."""
@@ -228,7 +248,8 @@ def _demo_routes(settings: Settings) -> list[BaseRoute]:
 async def serve(settings: Settings, bound: socket.socket) -> None:
     """Serve on a bound socket until SIGTERM or SIGINT."""
     board = Board.inherited()
-    front = Front(settings, board)
+    authority = Authority(settings)
+    front = Front(settings, board, authority)
     number = int(os.environ.get(NODE_VARIABLE) or 1)
     meter = NodeMeter(Numbers.inherited(), number, settings.nodes)
     admission = Admission(settings.max_concurrent_requests, *meter.admission())
@@ -242,7 +263,8 @@ async def serve(settings: Settings, bound: socket.socket) -> None:
         on_stop=front.stop,
     )
     await server.start(bound)
-    background = asyncio.create_task(_run(settings, front, board, Shared(meter, admission, crowd)))
+    shared = Shared(meter, admission, crowd, authority)
+    background = asyncio.create_task(_run(settings, front, board, shared))
     # A node whose follower has failed must not go on answering: it starts over.
     await asyncio.wait([background, _told_to_stop()], return_when=asyncio.FIRST_COMPLETED)
     await server.stop(STOP_SECONDS)

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from engine.log.layout import INDEX_STEP, Block, RelationVersion, Row
 from engine.log.reader import LogReader
 from engine.lsn import Offset
-from engine.table import Column, Table
-from shapes.encoder import DELETE, INSERT, REKEY, UPDATE, Encoder, Entry
-from shapes.promises import Promises
+from engine.table import Table
+from engine.tick import TICK_IDENTITY, window_key
+from shapes.encoder import DELETE, INSERT, REKEY, UPDATE, Encoder, Entry, make_encoder
 from shapes.router import Router
+from shapes.routes import Routes, Subscriber, TableRoutes, WindowRoutes
 from shapes.shape import Projection, Shape
-
-
-class Subscriber(Protocol):
-    """Somebody who wants the changes of a shape. `record` is called in log order; it must not block."""
-
-    @property
-    def shape(self) -> Shape: ...
-
-    def record(self, entry: Entry) -> None: ...
+from shapes.window import Window
 
 
 class Encoders:
@@ -32,6 +24,12 @@ class Encoders:
         self._log = log
         self._versions: dict[int, RelationVersion] = {}
         self._encoders: dict[tuple[Projection, int, bool], Encoder] = {}
+
+    def cutoff(self, shape: Shape, position: Offset) -> str | None:
+        """The cut-off of a shape's window at a place in the log."""
+        if shape.window is None:
+            return None
+        return self._log.cutoff(window_key(shape.table.oid, *shape.window), position)
 
     def version(self, number: int) -> RelationVersion:
         version = self._versions.get(number)
@@ -43,7 +41,7 @@ class Encoders:
         key = (shape.projection, version, shape.full_replica)
         encoder = self._encoders.get(key)
         if encoder is None:
-            encoder = self._encoders[key] = Encoder(
+            encoder = self._encoders[key] = make_encoder(
                 shape.projection, self.version(version), full_replica=shape.full_replica
             )
         return encoder
@@ -78,31 +76,25 @@ class Encoders:
         self._encoders.clear()
 
 
-class _TableRoutes:
-    """The subscribers of one table and their routers, one per column layout that the log has shown.
-
-    The partitions of a table have versions of their own but most often the same layout.
-    """
-
-    def __init__(self) -> None:
-        self.subscribers: dict[Subscriber, None] = {}
-        self.routers: dict[tuple[str, ...], Router[Subscriber]] = {}
-        self.columns: dict[str, Column] = {}
-        """Of the table by name, as its subscribers know it: those who came later may know more."""
-        self.promises = Promises()
-
-
 class Routing:
     """A set of subscribers, and which of them a block concerns."""
 
     def __init__(
-        self, encoders: Encoders, on_version: Callable[[RelationVersion], None] | None = None
+        self,
+        encoders: Encoders,
+        on_version: Callable[[RelationVersion], None] | None = None,
+        *,
+        cutoff: str | None = None,
     ) -> None:
-        """`on_version` hears of relation versions that come up, whether anybody follows them or not."""
+        """`on_version` hears of relation versions that come up, whether anybody follows them or not.
+
+        With `cutoff` that is every window's for good: the rows that ticks name are still deletes.
+        """
         self._encoders = encoders
         self._on_version = on_version
-        self._tables: dict[int, _TableRoutes] = {}
-        self._by_version: dict[int, list[tuple[_TableRoutes, Router[Subscriber]]]] = {}
+        self._cutoff = cutoff
+        self._tables: dict[int, TableRoutes] = {}
+        self._by_version: dict[int, list[tuple[TableRoutes, Router[Subscriber]]]] = {}
         self.touched: set[Subscriber] = set()
         """Subscribers that have recorded something since somebody last cleared this."""
         self.ended: list[tuple[Subscriber, int]] = []
@@ -118,26 +110,32 @@ class Routing:
         """All of them. A snapshot: adding and removing while iterating is fine."""
         return [one for routes in self._tables.values() for one in routes.subscribers]
 
-    def add(self, subscriber: Subscriber) -> None:
+    def windows(self) -> Iterable[tuple[int, WindowRoutes]]:
+        """All windows, with the oids of their tables."""
+        return [
+            (oid, one) for oid, routes in self._tables.items() for one in routes.windows.values()
+        ]
+
+    def add(self, subscriber: Subscriber, position: Offset | None = None) -> None:
+        """Let a subscriber have its changes from now on. `position` is where in the log this is: for
+        a shape with a window, whose cut-off at that place counts."""
         shape = subscriber.shape
         routes = self._tables.get(shape.table.oid)
         if routes is None:
-            routes = self._tables[shape.table.oid] = _TableRoutes()
+            routes = self._tables[shape.table.oid] = TableRoutes()
             # Versions seen before this table had a subscriber have no router for it.
             self._by_version.clear()
-        routes.subscribers[subscriber] = None
-        routes.columns.update({column.name: column for column in shape.table.columns})
-        routes.promises.add(shape.projection)
-        for layout, router in routes.routers.items():
-            _add(router, subscriber, layout)
+        cutoff = self._cutoff
+        if cutoff is None and shape.window is not None and shape.window not in routes.windows:
+            assert position is not None
+            cutoff = self._encoders.cutoff(shape, position)
+        routes.add(subscriber, cutoff or "")
 
     def remove(self, subscriber: Subscriber) -> None:
         routes = self._tables.get(subscriber.shape.table.oid)
         if routes is None or subscriber not in routes.subscribers:
             return
-        del routes.subscribers[subscriber]
-        for router in routes.routers.values():
-            router.remove(subscriber)
+        routes.remove(subscriber)
         if not routes.subscribers:
             del self._tables[subscriber.shape.table.oid]
             self._by_version.clear()
@@ -148,6 +146,9 @@ class Routing:
         for version in block.relations:
             routes = self._by_version.get(version)
             if routes is None:
+                if self._encoders.version(version).replica_identity == TICK_IDENTITY:
+                    self._tick(block, version, after)
+                    return
                 routes = self._resolve(version, block.commit_lsn)
             routed = routed or bool(routes)
         if not routed:
@@ -162,6 +163,8 @@ class Routing:
             for routes, router in self._by_version[version]:
                 if new is not None and routes.promises:
                     self._check_promises(routes, version, new, block.commit_lsn)
+                if routes.windows:
+                    self._windowed(routes, block, index, version, operation, new, old)
                 if operation == "U":
                     self._update(router, block, index, version, new, old)
                 elif operation == "I":
@@ -171,11 +174,60 @@ class Routing:
                 elif operation == "T":
                     self.ended += [(one, block.commit_lsn) for one in routes.subscribers]
                 else:
-                    self._incomplete(routes, router, block, index, version, new, old)
+                    self._incomplete(routes.plain, router, block, index, version, new, old, new)
 
-    def _check_promises(
-        self, routes: _TableRoutes, version: int, new: Row, commit_lsn: int
+    # -- windows -----------------------------------------------------------------------------------
+
+    def _windowed(
+        self,
+        routes: TableRoutes,
+        block: Block,
+        index: int,
+        number: int,
+        operation: str,
+        new: Row | None,
+        old: Row | None,
     ) -> None:
+        """A change for those with windows: a row outside of one is as good as none."""
+        version = self._encoders.version(number)
+        for window in routes.windows.values():
+            router, after, before = window.inside(version, new, old)
+            if operation in "ud":
+                self._incomplete(window, router, block, index, number, new, old, after)
+            elif after is not None and before is not None:
+                self._update(router, block, index, number, after, before)
+            elif after is not None:
+                self._insert(router, block, index, number, after)
+            elif before is not None:
+                self._delete(router, block, index, number, before)
+
+    def _tick(self, block: Block, number: int, after: Offset) -> None:
+        """A window's cut-off moves: the rows that the block names leave it."""
+        version = self._encoders.version(number)
+        routes = self._tables.get(version.oid)
+        if routes is None:
+            return
+        (_, _, head, _), *rows = block.changes()
+        assert head is not None
+        column, seconds, since, until = head
+        window = routes.windows.get(Window(str(column), int(seconds or 0)))
+        if window is None:
+            return
+        self._failed.clear()
+        if self._cutoff is None:
+            window.cutoff = str(until)
+        skip = after.index if after.lsn == block.commit_lsn else 0
+        if since is None and block.index > skip:
+            # Which rows have left it before nobody knows.
+            self.ended += [(one, block.commit_lsn) for one in window.subscribers]
+            return
+        router = window.router(version)
+        for index, (_, _, _, row) in enumerate(rows, 1):
+            index = block.index + INDEX_STEP * index
+            if index > skip:
+                self._delete(router, block, index, number, row)
+
+    def _check_promises(self, routes: TableRoutes, version: int, new: Row, commit_lsn: int) -> None:
         """End the shapes whose clients do not expect this NULL."""
         broken = routes.promises.broken(self._encoders.version(version), new)
         if broken:
@@ -241,22 +293,24 @@ class Routing:
 
     def _incomplete(
         self,
-        routes: _TableRoutes,
+        routes: Routes,
         router: Router[Subscriber],
         block: Block,
         index: int,
         version: int,
         new: Row | None,
         old: Row | None,
+        inside: Row | None,
     ) -> None:
         """A change without the old row (replica identity is not FULL): nobody knows who had it.
 
         Whoever has the new row gets all of it; all others of the table get a delete of the key, which
-        means nothing to a client that does not hold the row.
+        means nothing to a client that does not hold the row. `inside` is the new row if their window
+        has it.
         """
         having = set[Subscriber]()
-        if new is not None:
-            having = {subscriber for subscriber, _, _ in router.route(None, new)}
+        if inside is not None:
+            having = {subscriber for subscriber, _, _ in router.route(None, inside)}
             if router.failed:
                 # They need a value that Postgres did not send: only a new snapshot can tell.
                 self._end_failed(router, block)
@@ -268,7 +322,7 @@ class Routing:
             elif old is not None:
                 kind, before = REKEY, old
             else:
-                kind, before = (UPDATE if subscriber.shape.condition is None else INSERT), None
+                kind, before = (INSERT if subscriber.shape.filtered_by else UPDATE), None
             subscriber.record(Entry(block.commit_lsn, index, kind, version, block.xid, new, before))
             self.touched.add(subscriber)
 
@@ -286,13 +340,13 @@ class Routing:
 
     def _resolve(
         self, number: int, commit_lsn: int
-    ) -> list[tuple[_TableRoutes, Router[Subscriber]]]:
+    ) -> list[tuple[TableRoutes, Router[Subscriber]]]:
         """Find the routers for a relation version; shapes that it does not fit have ended."""
         version = self._encoders.version(number)
         if self._on_version is not None:
             self._on_version(version)
         self._end_namesakes(version, commit_lsn)
-        found: list[tuple[_TableRoutes, Router[Subscriber]]] = []
+        found: list[tuple[TableRoutes, Router[Subscriber]]] = []
         for oid in (version.oid, *(ancestor[0] for ancestor in version.ancestors)):
             routes = self._tables.get(oid)
             if routes is not None:
@@ -301,21 +355,11 @@ class Routing:
                     for subscriber in routes.subscribers
                     if not fits(subscriber.shape, version)
                 ]
-                found.append((routes, self._router(routes, version)))
+                found.append((routes, routes.plain.router(version)))
                 if version.replica_identity != "f":
                     self.incomplete.add(next(iter(routes.subscribers)).shape.table)
         self._by_version[number] = found
         return found
-
-    def _router(self, routes: _TableRoutes, version: RelationVersion) -> Router[Subscriber]:
-        layout = tuple(column.name for column in version.columns)
-        router = routes.routers.get(layout)
-        if router is None:
-            router = Router[Subscriber](version.positions, routes.columns)
-            for subscriber in routes.subscribers:
-                _add(router, subscriber, layout)
-            routes.routers[layout] = router
-        return router
 
     def _end_namesakes(self, version: RelationVersion, commit_lsn: int) -> None:
         """Shapes of a table that this relation has replaced under the same name."""
@@ -323,20 +367,6 @@ class Routing:
             table = next(iter(routes.subscribers)).shape.table
             if oid != version.oid and (table.schema, table.name) == (version.schema, version.name):
                 self.ended += [(one, commit_lsn) for one in routes.subscribers]
-
-
-def _add(router: Router[Subscriber], subscriber: Subscriber, layout: tuple[str, ...]) -> None:
-    """Let a subscriber take part, unless its filter reads columns that are not there."""
-    shape = subscriber.shape
-    if shape.condition is None or shape.condition.columns <= set(layout):
-        router.add(subscriber, shape.condition, _shown(shape.projection))
-
-
-def _shown(projection: Projection) -> list[str] | None:
-    """Names of the columns whose changes a subscriber must hear of, None for all."""
-    if not projection.explicit:
-        return None
-    return [column.name for column in (*projection.columns, *projection.key_columns)]
 
 
 def fits(shape: Shape, version: RelationVersion) -> bool:
@@ -348,13 +378,13 @@ def fits(shape: Shape, version: RelationVersion) -> bool:
     for column in shape.projection.columns:
         if there.get(column.name) != (column.type_oid, column.modifier):
             return False
-    if shape.condition is not None:
-        for column in table.columns:
-            if column.name in shape.condition.columns and there.get(column.name) != (
-                column.type_oid,
-                column.modifier,
-            ):
-                return False
+    filtered_by = shape.filtered_by
+    for column in table.columns:
+        if column.name in filtered_by and there.get(column.name) != (
+            column.type_oid,
+            column.modifier,
+        ):
+            return False
     # Columns that were added are no reason to end: a shape keeps those that it began with.
     keys = {column.name for column in shape.projection.key_columns}
     given = {column.name for column in version.columns if column.is_key}

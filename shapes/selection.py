@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from engine.table import Column, Table
 from shapes.definition import InvalidRequestError
@@ -83,6 +84,11 @@ def selected(
             f"The list of columns must include all primary key columns, missing: {', '.join(missing)}",
         )
     return tuple(column for column in table.columns if column.name in names)
+
+
+def part_of(table: Table, names: Sequence[str]) -> Table:
+    """The table as it looks to somebody who may see these columns alone."""
+    return replace(table, columns=tuple(one for one in table.columns if one.name in names))
 
 
 def _missing(table: Table, names: Sequence[str]) -> list[str]:

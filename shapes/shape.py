@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from engine.table import Column, Table
+from shapes.runs.presentation import Presentation
 from shapes.where import Condition
+from shapes.window import Window
 
 
 class Handle(NamedTuple):
@@ -38,15 +40,21 @@ class Handle(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A table and the columns of it that a shape delivers, shared by all shapes that agree on them."""
+    """A table and the columns of it that a shape delivers, shared by all shapes that agree on them.
+
+    With a `presentation`, `columns` are those that its fields are made from.
+    """
 
     table: Table
     columns: tuple[Column, ...]
     explicit: bool
+    presentation: Presentation | None = None
 
     @cached_property
     def schema_header(self) -> bytes:
         """The `electric-schema` header: an object with an entry per column."""
+        if self.presentation is not None:
+            return _escape(orjson.dumps(self.presentation.schema).decode())
         schema = {column.name: _describe(column) for column in self.columns}
         return _escape(orjson.dumps(schema).decode())
 
@@ -56,6 +64,8 @@ class Projection:
 
         All that the shape has: columns that are added later do not change the keys that it gave out.
         """
+        if self.presentation is not None:
+            return tuple(one for one in self.columns if one.name == self.presentation.key)
         return self.table.primary_key or self.columns
 
 
@@ -68,6 +78,7 @@ class Shape:
     full_replica: bool
     changes_only: bool
     hash: int
+    window: Window | None = None
 
     @property
     def table(self) -> Table:
@@ -76,8 +87,13 @@ class Shape:
     @property
     def reads(self) -> frozenset[str]:
         """Names of the columns that it shows or that its filter reads."""
-        names = frozenset(column.name for column in self.projection.columns)
-        return names if self.condition is None else names | self.condition.columns
+        return frozenset(column.name for column in self.projection.columns) | self.filtered_by
+
+    @property
+    def filtered_by(self) -> frozenset[str]:
+        """Names of the columns that decide which rows it has."""
+        names = frozenset[str]() if self.condition is None else self.condition.columns
+        return names if self.window is None else names | {self.window.column}
 
 
 def make_shape(
@@ -86,9 +102,11 @@ def make_shape(
     *,
     full_replica: bool = False,
     changes_only: bool = False,
+    window: Window | None = None,
 ) -> Shape:
     """Build a shape and compute its identity."""
     table = projection.table
+    presentation = projection.presentation
     definition = (
         table.oid,
         table.schema,
@@ -99,9 +117,12 @@ def make_shape(
         None if condition is None else condition.sql,
         full_replica,
         changes_only,
+        *(() if presentation is None else (presentation.identity,)),
+        *(() if window is None else (list(window),)),
     )
     digest = hashlib.blake2b(orjson.dumps(definition), digest_size=8).digest()
-    return Shape(projection, condition, full_replica, changes_only, int.from_bytes(digest, "big"))
+    identity = int.from_bytes(digest, "big")
+    return Shape(projection, condition, full_replica, changes_only, identity, window)
 
 
 def new_generation(after: int = 0) -> int:

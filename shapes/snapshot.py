@@ -16,15 +16,18 @@ from engine.errors import DatabaseSetupError, PgtideError
 from engine.lsn import Offset, parse_lsn
 from engine.publication_errors import PublicationError
 from engine.settings import Settings
+from engine.visibility import sees
 from shapes.activation import OutOfLogError, collect
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.encoder import Entry
 from shapes.feed import RotatedError
 from shapes.readiness import NotReadyError
 from shapes.shape import Handle, Shape
+from shapes.snapshot_rows import presented
 from shapes.snapshot_sql import snapshot_query
 from shapes.snapshot_store import SnapshotRecord, SnapshotStore
 from shapes.tail import Tail
+from shapes.window_stitch import settle
 from shapes.wire import snapshot_end
 
 log = logging.getLogger("node")
@@ -72,11 +75,7 @@ class Visibility(NamedTuple):
 
     def sees(self, xid: int) -> bool:
         """Whether the transaction with this 32-bit id had ended when the snapshot was taken."""
-        distance = (xid - self.xmax) & 0xFFFFFFFF
-        wide = self.xmax + (distance if distance < 2**31 else distance - 2**32)
-        if wide < self.xmin:
-            return True
-        return wide < self.xmax and wide not in self.xip
+        return sees(self.xmin, self.xmax, self.xip, xid)
 
 
 class Snapshots:
@@ -149,15 +148,16 @@ class Snapshots:
             await prepare()
             # Transactions that the log has now and the snapshot does not see: see `_stitch`.
             window = Offset(self._tail.log.state().end_lsn, 0)
+            cutoff = self._tail.encoders.cutoff(shape, window)
             await read_rows(
                 self._database,
-                snapshot_query(shape),
-                taking.feed,
+                snapshot_query(shape, cutoff),
+                presented(shape.projection, taking.feed),
                 flush=lambda: not taking.durable,
                 silence=self._silence,
             )
             visibility = taking.finish()
-            stitch = await self._stitch(shape, visibility, window)
+            stitch = await self._stitch(shape, visibility, window, cutoff)
             taking.publish(state="done", lsn=visibility.lsn, stitch=stitch)
         except (OutOfLogError, RotatedError):
             # Truncated or altered while it was taken: whoever has begun to read it starts over.
@@ -183,7 +183,7 @@ class Snapshots:
             self.on_taken(taking.done, time.monotonic() - began, taking.rows)
 
     async def _stitch(
-        self, shape: Shape, visibility: Visibility, window: Offset
+        self, shape: Shape, visibility: Visibility, window: Offset, cutoff: str | None
     ) -> tuple[str, ...]:
         """Messages for what committed before the snapshot's LSN without being visible to it.
 
@@ -206,9 +206,14 @@ class Snapshots:
         missed: list[Entry] = []
         while start < until:
             entries, start = await collect(
-                tail, shape, start, until, self._chunk_bytes, visibility.sees
+                tail, shape, start, until, self._chunk_bytes, visibility.sees, cutoff
             )
-            missed += [entry for entry in entries if not visibility.sees(entry.xid)]
+            if cutoff is None:
+                entries = [entry for entry in entries if not visibility.sees(entry.xid)]
+            missed += entries
+        if cutoff is not None:
+            latest = tail.encoders.cutoff(shape, until) or cutoff
+            missed = settle(shape, tail.encoders, missed, visibility.sees, latest)
         return tuple(message.decode() for message in tail.encoders.encode(shape, missed))
 
     def _notify(self, handle: Handle) -> None:

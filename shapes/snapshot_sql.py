@@ -25,11 +25,15 @@ _PLAIN = frozenset(
 )
 
 
-def snapshot_query(shape: Shape) -> str:
-    """The query to COPY, as CSV with DELIMITER and QUOTE. Lines after the first end with a comma."""
+def snapshot_query(shape: Shape, cutoff: str | None = None) -> str:
+    """The query to COPY, as CSV with DELIMITER and QUOTE. Lines after the first end with a comma.
+
+    A shape with a window has the rows from `cutoff` on.
+    """
     if shape.changes_only:
         return _VISIBILITY
-    return f"{_VISIBILITY} union all {_messages(shape, _rows(shape))}"
+    inside = "" if cutoff is None else between(shape, cutoff)
+    return f"{_VISIBILITY} union all {_messages(shape, rows_of(shape, inside))}"
 
 
 def subset_query(
@@ -40,7 +44,7 @@ def subset_query(
     The clauses are finished SQL: conditions, sort keys, and `limit … offset …`.
     """
     # The rows are chosen and sorted before their columns become texts of the same names.
-    rows = f"select * {_rows(shape, where)}"
+    rows = f"select * {rows_of(shape, where)}"
     rows += f" order by {order_by}" if order_by else ""
     rows += f" {limit}" if limit else ""
     messages = _messages(shape, f"from ({rows}) t", {"snapshot_mark": mark})
@@ -53,11 +57,24 @@ _VISIBILITY = (
 )
 
 
-def _rows(shape: Shape, where: str = "") -> str:
-    """The clauses that give the shape's rows; with `where` only those of them that meet it, too."""
-    table = shape.table
+def between(shape: Shape, since: str, until: str | None = None) -> str:
+    """The condition of rows that are in the shape's window since a cut-off, but not until another."""
+    if shape.window is None:
+        return ""
+    column = quote_ident(shape.window.column)
+    end = "" if until is None else f" and {column} < {quote_literal(until)}"
+    return f"{column} >= {quote_literal(since)}{end}"
+
+
+def from_table(table: Table) -> str:
+    """The clause for the rows that a shape of this table has."""
     only = "" if table.kind == "p" else "only "
-    rows = f"from {only}{quote_name(table.schema, table.name)}"
+    return f"from {only}{quote_name(table.schema, table.name)}"
+
+
+def rows_of(shape: Shape, where: str = "") -> str:
+    """The clauses that give the shape's rows; with `where` only those of them that meet it, too."""
+    rows = from_table(shape.table)
     conditions = [shape.condition.sql] if shape.condition is not None else []
     if where:
         conditions.append(where)
@@ -72,7 +89,8 @@ def _messages(shape: Shape, rows: str, headers: dict[str, int] | None = None) ->
     fields = {"operation": "insert", "relation": [table.schema, table.name], **(headers or {})}
     end = orjson.dumps({"headers": fields}).decode()
     columns = ", ".join(
-        f"{_text(column)} as {quote_ident(column.name)}" for column in shape.projection.columns
+        f"{column_text(column)} as {quote_ident(column.name)}"
+        for column in shape.projection.columns
     )
     message = ", ".join(
         (
@@ -87,7 +105,7 @@ def _messages(shape: Shape, rows: str, headers: dict[str, int] | None = None) ->
     return f"select concat({message}) from (select {columns} {rows}) r"
 
 
-def _text(column: Column) -> str:
+def column_text(column: Column) -> str:
     """A column's value as its type's output function prints it, which a cast does not for all."""
     name = quote_ident(column.name)
     if column.type in _PLAIN and not column.dims:

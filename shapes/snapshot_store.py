@@ -226,6 +226,14 @@ class SnapshotStore:
         for path in self._files.glob(f"{handle}.*"):
             path.unlink(missing_ok=True)
 
+    def forget(self, handle: Handle) -> None:
+        """Delete a snapshot, and that there ever was one of its shape, unless others came after it."""
+        self.remove(handle)
+        with self._env.begin(write=True) as txn:
+            current = self._current(txn, handle.hash)
+            if current == _Current(handle.generation):
+                txn.delete(_SHAPE.pack(handle.hash), db=self._shapes)
+
     def sweep(self, oldest: float, most: int | None = None) -> int:
         """Remove snapshots not current any more, or unchanged since `oldest` (Unix seconds), and the
         oldest beyond `most`, but none that changed within a minute: somebody may be reading it."""

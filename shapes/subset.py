@@ -103,6 +103,8 @@ class Subsets:
 
 def make_query(shape: Shape, subset: Subset, queryable_columns: str | None) -> Query:
     """Check a subset against its shape's table. Raises InvalidRequestError."""
+    if shape.window is not None:
+        raise InvalidRequestError.of_subset("where", "a shape with a window has no subsets")
     if subset.limit is not None and subset.limit <= 0:
         raise InvalidRequestError.of_subset("limit", "must be greater than 0")
     if subset.offset is not None and subset.offset < 0:

@@ -14,6 +14,7 @@ from engine.doctor.connection import (
 from engine.doctor.finding import Findings, unmet
 from engine.doctor.folder import check_folder
 from engine.doctor.publication import check_publication
+from engine.doctor.runs import check_runs
 from engine.doctor.server import (
     check_resources,
     check_role,
@@ -68,6 +69,7 @@ async def _examine_database(
         check_transactions(connection, has_slot=has_slot),
         check_slot(connection, facts, slot, settings.slot),
         check_publication(connection, settings, facts),
+        check_runs(connection, settings),
     )
     for check in checks:
         async for finding in check:

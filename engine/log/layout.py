@@ -8,6 +8,7 @@ The log is one LMDB environment with four databases:
 | `relations` | relation version (4) | JSON of a `RelationVersion` |
 | `xids` | transaction id (4) | commit LSN (8) |
 | `meta` | `state`, `identity` | a `LogState`; which server, timeline and slot the log copies |
+| | see `engine.log.cutoffs` | where cut-offs of windows moved |
 
 All integers are big-endian, so that keys sort as numbers do. A *block* holds consecutive changes of
 one transaction: a header (`HEADER`, then the versions of the relations that it touches) and a JSON
@@ -23,6 +24,11 @@ relation's column order, `null` for NULL, the number 0 for a TOASTed value that 
 | `D` | delete | null | row |
 | `d` | delete, old row incomplete | null | key columns only |
 | `T` | truncate of this relation | null | null |
+| `W` | a window's cut-off moves | column, seconds, cut-off before or null, new cut-off | null |
+| `X` | a row leaves that window | null | row, with 0 for most columns |
+
+A transaction with a tick (`engine.tick`) consists of it alone. Every block of it begins with the `W`,
+and its relation version describes the rows of ticks (`engine.tick.TICK_IDENTITY`).
 
 Only the last block of a transaction carries its end LSN; the others have 0 there.
 """

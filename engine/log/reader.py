@@ -7,9 +7,9 @@ from pathlib import Path
 import lmdb
 
 from engine.errors import LogError
+from engine.log.cutoffs import cutoff_at
 from engine.log.layout import (
     KEY,
-    LSN,
     MAX_INDEX,
     XID,
     Block,
@@ -18,6 +18,7 @@ from engine.log.layout import (
     unpack_block,
 )
 from engine.log.writer import DATABASES, MAP_SIZE
+from engine.log.xids import commit_lsn_of, commits_from
 from engine.lsn import Offset
 
 READ_BYTES = 1 << 20
@@ -122,24 +123,17 @@ class LogReader:
             raise LogError(f"the log has no relation version {version}")
         return RelationVersion.unpack(data)
 
+    def cutoff(self, window: bytes, position: Offset) -> str | None:
+        """The cut-off of a window (`engine.tick`) at an offset, None if it has none."""
+        with self._env.begin(db=self._meta) as txn:
+            return cutoff_at(txn.cursor(), window, position)
+
     def commits_from(self, xid: int) -> list[int]:
         """Where transactions committed that have this (32-bit) id or a later one."""
-        found: list[int] = []
         with self._env.begin(db=self._xids) as txn:
-            cursor = txn.cursor()
-            # Ids wrap around: what is half the circle ahead is really behind.
-            for start, end in ((xid, 2**32), (0, xid)):
-                here = cursor.set_range(XID.pack(start))
-                while here:
-                    (other,) = XID.unpack(cursor.key())
-                    if other >= end or (other - xid) & 0xFFFFFFFF >= 2**31:
-                        break
-                    found.append(LSN.unpack(cursor.value())[0])
-                    here = cursor.next()
-        return found
+            return commits_from(txn, xid)
 
     def commit_lsn_of(self, xid: int) -> int | None:
         """Where the transaction with this (32-bit) id committed, if the log holds it."""
         with self._env.begin(db=self._xids) as txn:
-            data = txn.get(XID.pack(xid))
-        return None if data is None else LSN.unpack(data)[0]
+            return commit_lsn_of(txn, xid)

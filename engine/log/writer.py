@@ -13,16 +13,21 @@ from pathlib import Path
 import lmdb
 
 from engine.errors import LogError
+from engine.log.cutoffs import cutoff_key, drop_all_cutoffs, drop_cutoffs, latest_cutoffs
 from engine.log.layout import (
     HEADER,
     KEY,
     LSN,
     XID,
+    Block,
     LogState,
     RelationVersion,
     pack_header,
+    unpack_block,
 )
+from engine.log.xids import unseen_commits
 from engine.lsn import Offset
+from engine.visibility import Visibility
 
 MAP_SIZE = 1 << 42
 """Address space reserved for the log, not disk: the file grows with its content."""
@@ -88,6 +93,8 @@ class LogWriter:
         """How many changes have been added."""
         self._staged: list[tuple[bytes, bytes]] = []
         self._staged_xids: list[tuple[bytes, bytes]] = []
+        self._staged_cutoffs: list[tuple[bytes, bytes]] = []
+        self._cutoffs: dict[bytes, str] = {}
         try:
             with _explained(path):
                 self._env = lmdb.open(
@@ -129,11 +136,12 @@ class LogWriter:
         state = LogState(
             time.time_ns() // 1000, start_lsn, start_lsn, start_lsn, Offset(start_lsn, 0)
         )
-        self._staged.clear()
-        self._staged_xids.clear()
+        self._forget_staged()
+        self._cutoffs.clear()
         with self.meanwhile(), _explained(self.path), self._env.begin(write=True) as txn:
             for database in (self._blocks, self._xids, self._relations):
                 txn.drop(database, delete=False)
+            drop_all_cutoffs(txn.cursor(db=self._meta))
             txn.put(b"state", state.pack(), db=self._meta)
             txn.put(b"identity", identity.encode(), db=self._meta)
         self._state = state
@@ -181,14 +189,45 @@ class LogWriter:
         )
         with self.meanwhile(), _explained(self.path), self._env.begin(write=True) as txn:
             self._put_staged(txn)
+            for key, value in self._staged_cutoffs:
+                txn.put(key, value, db=self._meta)
             txn.put(b"state", state.pack(), db=self._meta)
+        self._staged_cutoffs.clear()
         self._state = state
         return state
 
+    def cutoff(self, window: bytes) -> str | None:
+        """The cut-off of a window (`engine.tick`) after all that was added, None if it has none."""
+        return self._cutoffs.get(window)
+
+    def move_cutoff(self, window: bytes, commit_lsn: int, cutoff: str) -> None:
+        """Move a window's cut-off, with the transaction that commits there."""
+        self._staged_cutoffs.append((cutoff_key(window, commit_lsn), cutoff.encode()))
+        self._cutoffs[window] = cutoff
+
+    def unseen(self, visibility: Visibility, most: int) -> list[Block] | None:
+        """The transactions in the log that a snapshot does not see, in order; None if these are more
+        than `most` changes. What is staged is not in the log yet."""
+        with self._env.begin(db=self._xids) as txn:
+            commits = unseen_commits(txn, visibility)
+        found: list[Block] = []
+        with self._env.begin(db=self._blocks) as txn:
+            cursor = txn.cursor()
+            for commit_lsn in commits:
+                here = cursor.set_range(KEY.pack(commit_lsn, 0))
+                while here and KEY.unpack(cursor.key())[0] == commit_lsn:
+                    found.append(unpack_block(*cursor.item()))
+                    most -= found[-1].count
+                    if most < 0:
+                        return None
+                    here = cursor.next()
+        return found
+
     def discard(self) -> None:
         """Forget staged blocks and remove spilled ones beyond the head."""
-        self._staged.clear()
-        self._staged_xids.clear()
+        self._forget_staged()
+        with self._env.begin(db=self._meta) as txn:
+            self._cutoffs = latest_cutoffs(txn.cursor())
         if self._state is None:
             return
         beyond = KEY.pack(self._state.end_lsn, 0)
@@ -219,6 +258,7 @@ class LogWriter:
                 return False
             state = state._replace(horizon=horizon)
             txn.put(b"state", state.pack(), db=self._meta)
+            drop_cutoffs(txn.cursor(db=self._meta), horizon.lsn)
         self._state = state
         return removed >= most
 
@@ -263,6 +303,11 @@ class LogWriter:
             xids.put(key, value)
         self._staged.clear()
         self._staged_xids.clear()
+
+    def _forget_staged(self) -> None:
+        self._staged.clear()
+        self._staged_xids.clear()
+        self._staged_cutoffs.clear()
 
     def _load_state(self) -> tuple[LogState | None, str]:
         with self._env.begin(db=self._meta) as txn:

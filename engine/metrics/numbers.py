@@ -25,7 +25,8 @@ REGIONS = 65
 
 _DESCRIPTION_BYTES = 24 << 10
 _SERIES = 1024
-_REGION_BYTES = _DESCRIPTION_BYTES + 8 * _SERIES
+_UNSHOWN = 256
+_REGION_BYTES = _DESCRIPTION_BYTES + 8 * (_SERIES + _UNSHOWN)
 _LENGTH = Struct("=I")
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -119,6 +120,13 @@ class Numbers:
         if number >= REGIONS:
             return Region(memoryview(bytearray(8 * _SERIES)).cast("d"), metrics)
         return Region(self._doubles(number), metrics)
+
+    def unshown(self, number: int) -> memoryview[float]:
+        """Numbers of a process that are not metrics, for those who agree on what they mean."""
+        if number >= REGIONS:
+            return memoryview(bytearray(8 * _UNSHOWN)).cast("d")
+        start = _REGION_BYTES * number + _DESCRIPTION_BYTES + 8 * _SERIES
+        return memoryview(self._memory)[start : start + 8 * _UNSHOWN].cast("d")
 
     def read(self, number: int) -> list[Counted]:
         """What the process with this number has counted; empty if there is none."""

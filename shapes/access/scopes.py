@@ -44,6 +44,18 @@ class Scope(NamedTuple):
             return True
         return self.type == resource.type and self.id in (None, resource.id)
 
+    def covers(self, other: Scope) -> bool:
+        """Whether everything that `other` grants is granted by this one, too."""
+        if other.type is None:
+            return other.action != ADMIN or (self.action, self.type) == (ADMIN, None)
+        if self.type is None:
+            return self.action == ADMIN
+        if self.action not in (other.action, ANY_ACTION):
+            return False
+        if self.type == ALL_TYPES:
+            return True
+        return self.type == other.type and self.id in (None, other.id)
+
 
 def granted(scopes: Iterable[Scope], action: str, resource: Resource) -> bool:
     """Whether one of the scopes suffices."""

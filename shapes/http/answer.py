@@ -11,13 +11,18 @@ from typing import IO
 from engine.lsn import Offset
 from shapes.http.request import ShapeRequest
 from shapes.http.responder import Responder
-from shapes.http.responses import JSON, NO_CACHE, Header
+from shapes.http.responses import JSON, NO_CACHE, NO_STORE, Header
 from shapes.shape import Handle, Shape
 from shapes.subset import Rows
-from shapes.wire import MUST_REFETCH, RequestOffset
+from shapes.wire import MUST_REFETCH, LogOffset, RequestOffset
 
-_REDIRECT_CACHE: Header = (b"cache-control", b"public, max-age=60, must-revalidate")
-_RESTART_CACHE: Header = (b"cache-control", b"public, max-age=1, must-revalidate")
+_REDIRECT_CACHE = b"public, max-age=60, must-revalidate"
+_RESTART_CACHE = b"public, max-age=1, must-revalidate"
+_LAST_CACHE: Header = (b"cache-control", b"private, max-age=60")
+_CONFIRMED_CACHE: Header = (b"cache-control", b"private, no-cache")
+"""A shape that had come to its end may go on after all (a run is tried again), and whoever begins with
+it must see that: kept, but asked for again with its entity tag. Who goes on from it gets the rest."""
+
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 """A header's name, in lower case (RFC 9110, 5.6.2)."""
 
@@ -36,14 +41,16 @@ class Answer:
         *,
         data: bool = True,
         complete: bool = False,
+        over: bool = False,
     ) -> None:
+        """`over`: nothing is expected to come after this."""
         self._responder = responder
         self._etag = f'"{handle}:{request.offset}:{offset}'
         # An answer without news must never be confirmed by a cache's revalidation.
         self._etag += '"' if data else f':{time.monotonic_ns()}"'
         self._headers: list[Header] = [
             JSON,
-            (b"cache-control", cache) if responder.cacheable else NO_CACHE,
+            cache_header(responder, request, cache, over=over),
             (b"electric-handle", str(handle).encode()),
             (b"electric-offset", str(offset).encode()),
             (b"electric-has-data", b"true" if data else b"false"),
@@ -93,6 +100,17 @@ class Answer:
         return True
 
 
+def cache_header(
+    responder: Responder, request: ShapeRequest, cache: bytes, *, over: bool = False
+) -> Header:
+    """What caches may do with an answer that is good for everybody if it is not private: `cache`."""
+    if request.private:
+        if not over or request.live:
+            return NO_STORE
+        return _LAST_CACHE if isinstance(request.offset, LogOffset) else _CONFIRMED_CACHE
+    return (b"cache-control", cache) if responder.cacheable else NO_CACHE
+
+
 async def send_subset(
     responder: Responder, handle: Handle, shape: Shape, offset: RequestOffset | Offset, rows: Rows
 ) -> None:
@@ -109,7 +127,9 @@ async def send_subset(
         await responder.send_file(200, headers, file, rows.size)
 
 
-async def send_must_refetch(responder: Responder, handle: Handle | None) -> None:
+async def send_must_refetch(
+    responder: Responder, request: ShapeRequest, handle: Handle | None
+) -> None:
     """409: the client has to start over, with `handle` if there is one."""
     headers = [JSON]
     if handle is None:
@@ -120,13 +140,13 @@ async def send_must_refetch(responder: Responder, handle: Handle | None) -> None
             (b"electric-handle", str(handle).encode()),
             (b"etag", f'"{handle}::"'.encode()),
         ]
-    headers.append(cache if responder.cacheable else NO_CACHE)
+    headers.append(cache_header(responder, request, cache))
     await responder.send_body(409, headers, MUST_REFETCH)
 
 
-async def send_preflight(responder: Responder) -> None:
-    """What a browser may send: every header that it asks for by a proper name."""
-    headers: list[Header] = [(b"access-control-max-age", b"86400")]
+async def send_preflight(responder: Responder, seconds: int = 86400) -> None:
+    """What a browser may send, good for `seconds`: every header that it asks for by a proper name."""
+    headers: list[Header] = [(b"access-control-max-age", b"%d" % seconds)]
     wanted = responder.header(b"access-control-request-headers")
     if wanted is not None:
         names = [name.strip() for name in wanted.lower().split(b",")]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from engine.errors import DatabaseSetupError, PgtideError
 from engine.log.reader import LogMissingError
 from engine.publication_errors import PublicationError
+from shapes.access.grant import AuthenticationError, ForbiddenError
 from shapes.database import DatabaseUnavailableError
 from shapes.definition import InvalidRequestError
 from shapes.http.admission import ConcurrencyError
@@ -40,6 +41,11 @@ async def answer_error(responder: Responder, error: Exception) -> None:
     if responder.started:
         raise error
     match error:
+        case AuthenticationError():
+            await responder.send_json(401, [PRIVATE], {"message": str(error)})
+        case ForbiddenError():
+            body = {"message": str(error), "code": error.code}
+            await responder.send_json(403, [PRIVATE], body)
         case InvalidRequestError():
             await _refuse(responder, error.errors)
         case OutOfBoundsError():

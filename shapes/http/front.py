@@ -8,12 +8,15 @@ from collections.abc import Awaitable, Callable
 
 from engine.board import Board, Stage
 from engine.settings import Settings
+from shapes.access.authority import Authority
+from shapes.access.grant import AuthenticationError
 from shapes.definition import InvalidRequestError
 from shapes.http.answer import send_preflight
 from shapes.http.errors import answer_error, answer_refusal
-from shapes.http.request import authorised, query_parameters, read_request
+from shapes.http.request import query_parameters, read_request
 from shapes.http.responder import Responder
 from shapes.http.responses import PRIVATE, Receive, Scope, Send
+from shapes.http.shape_access import ShapeAccess
 from shapes.readiness import NotReadyError, health, reason
 from shapes.wire import SHAPE_METHODS
 
@@ -34,9 +37,9 @@ class Front:
     Postgres, wakes up, and the request waits for that.
     """
 
-    def __init__(self, settings: Settings, board: Board) -> None:
+    def __init__(self, settings: Settings, board: Board, authority: Authority) -> None:
         self._board = board
-        self._secret = settings.secret.encode() if settings.secret else None
+        self._access = ShapeAccess(settings, authority)
         self._deletes = settings.enable_delete
         self._application: App | None = None
         self._on_stop: Callable[[], None] = lambda: None
@@ -114,10 +117,12 @@ class Front:
         except InvalidRequestError as error:
             await answer_error(responder, error)
             return True
-        if not authorised(parameters, self._secret):
-            message = {"message": "Unauthorized - Invalid API secret"}
-            await responder.send_json(401, [PRIVATE], message)
-        elif responder.method == "DELETE" and not self._deletes:
+        try:
+            self._access.admit(responder, parameters)
+        except AuthenticationError as error:
+            await answer_error(responder, error)
+            return True
+        if responder.method == "DELETE" and not self._deletes:
             await answer_refusal(responder, 405, "DELETE not allowed")
         elif responder.method in ("GET", "HEAD"):
             try:

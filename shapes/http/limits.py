@@ -19,7 +19,7 @@ class Limits:
     url: int = 64 << 10
     headers: int = 64 << 10
     header_count: int = 100
-    body: int = 8 << 20
+    body: int = 12 << 20
     read_seconds: float = 60.0
     send_seconds: float = 30.0
     unsent: int = 16 << 10

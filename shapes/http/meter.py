@@ -88,6 +88,8 @@ class NodeMeter:
         self.peers: list[Region] = [
             numbers.peer(other, METRICS) for other in range(1, nodes + 1) if other != number
         ]
+        everybody = [number, *(other for other in range(1, nodes + 1) if other != number)]
+        self._live = [numbers.unshown(other) for other in everybody]
         self._statuses = {status: region.number(REQUESTS, status) for status in STATUSES}
         self._kinds = {kind: region.number(REQUESTS_OF_KIND, kind) for kind in KINDS}
         self._body_bytes = region.number(BODY_BYTES)
@@ -103,6 +105,13 @@ class NodeMeter:
             [[peer.number(ADMITTED, pool) for pool in POOLS] for peer in self.peers],
             [self.region.number(REJECTED, pool) for pool in POOLS],
         )
+
+    def live(self) -> tuple[memoryview[float], list[memoryview[float]]]:
+        """The numbers of live requests: this node's own, all 0, and those of the others."""
+        own, *others = self._live
+        for slot in range(len(own)):
+            own[slot] = 0.0
+        return own, others
 
     def answered(self, exchange: Exchange) -> None:
         """A request was answered."""

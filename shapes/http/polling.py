@@ -6,6 +6,8 @@ import asyncio
 import time
 
 from engine.lsn import Offset
+from shapes.access.grant import Grant
+from shapes.access.leases import Leases
 from shapes.feed import Batch, Feed, RotatedError
 
 SWEEP_SECONDS = 0.25
@@ -14,8 +16,9 @@ SWEEP_SECONDS = 0.25
 class Polls:
     """All long polls of a node. They have the same patience, so one timer serves them all."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, leases: Leases) -> None:
         self._seconds = seconds
+        self._leases = leases
         self._waiting: dict[_Poll, float] = {}
         self._sweeping = False
         self.delivered = 0
@@ -30,9 +33,11 @@ class Polls:
         for poll in list(self._waiting):
             poll.give_up()
 
-    async def wait(self, feed: Feed, processed: Offset) -> tuple[bool, Batch | None]:
+    async def wait(
+        self, feed: Feed, processed: Offset, grant: Grant | None = None
+    ) -> tuple[bool, Batch | None]:
         """Whether something comes in time to a feed that has been read up to `processed`, and the
-        batch if it is at hand. Raises RotatedError if the shape ends."""
+        batch if it is at hand; a grant's end ends the time. Raises RotatedError if the shape ends."""
         loop = asyncio.get_running_loop()
         poll = _Poll(loop.create_future())
         feed.attach(poll, processed)
@@ -41,7 +46,8 @@ class Polls:
             self._sweeping = True
             loop.call_later(min(SWEEP_SECONDS, self._seconds), self._sweep)
         try:
-            changed, batch = await poll.future
+            with self._leases.held(grant, poll.give_up):
+                changed, batch = await poll.future
             self.delivered += changed
             return changed, batch
         finally:

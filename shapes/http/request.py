@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hmac
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from shapes.definition import Definition, Invalid, InvalidRequestError, Subset
 from shapes.wire import LogOffset, RequestOffset, Special, parse_offset
-
-SECRET_PARAMETERS = ("secret", "api_secret")
 
 Parameters = dict[str, str]
 """Flat, as in a query string: `params[1]`, `subset__where`, `subset__params[1]`."""
@@ -20,7 +18,8 @@ Parameters = dict[str, str]
 class ShapeRequest:
     """A valid request for a shape's log, or for a subset of its rows.
 
-    `handle` is None for the offsets -1 and `now`.
+    `handle` is None for the offsets -1 and `now`. A `private` one is served to one
+    credential. `is_over` tells by its messages whether a shape that can come to its end has.
     """
 
     definition: Definition
@@ -30,6 +29,8 @@ class ShapeRequest:
     sse: bool
     cursor: str
     subset: Subset | None = None
+    private: bool = False
+    is_over: Callable[[Sequence[bytes]], bool] | None = None
 
 
 def query_parameters(query: bytes) -> Parameters:
@@ -48,16 +49,6 @@ def query_parameters(query: bytes) -> Parameters:
         if value.strip() or name in _FLAGS or "params[" in name:
             parameters[name] = value
     return parameters
-
-
-def authorised(parameters: Parameters, secret: bytes | None) -> bool:
-    """Whether a query string carries the secret, if there is one."""
-    if secret is None:
-        return True
-    for name in SECRET_PARAMETERS:
-        if name in parameters:
-            return hmac.compare_digest(parameters[name].encode(), secret)
-    return False
 
 
 def _split(pair: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import IO
 
 import orjson
 
+from shapes.access.grant import Grant
 from shapes.http.responses import (
     JSON,
     Header,
@@ -17,7 +18,9 @@ from shapes.http.responses import (
     Send,
     common_headers,
     header,
+    private,
 )
+from shapes.wire import EXPOSED_HEADERS
 
 _SMALL_BYTES = 32 << 10
 _PIECE_BYTES = 1 << 20
@@ -26,9 +29,16 @@ _PIECE_BYTES = 1 << 20
 class Responder:
     """A request to one route, with the headers that each of its answers has."""
 
-    __slots__ = ("_common", "cacheable", "method", "receive", "scope", "send", "started")
+    __slots__ = ("_common", "cacheable", "grant", "method", "receive", "scope", "send", "started")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, methods: bytes) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        methods: bytes,
+        exposed: bytes = EXPOSED_HEADERS,
+    ) -> None:
         self.scope = scope
         self.receive = receive
         self.send = send
@@ -37,7 +47,10 @@ class Responder:
         """Whether caches may keep what is answered."""
         self.started = False
         """Whether an answer has begun."""
-        self._common = common_headers(scope, methods)
+        self.grant: Grant | None = None
+        """What the credential allows, if there is one: answers are for its holder alone then, and those
+        that last end with it."""
+        self._common = common_headers(scope, methods, exposed)
 
     def header(self, name: bytes) -> bytes | None:
         """A header of the request, by its lower-case name."""
@@ -51,6 +64,8 @@ class Responder:
     async def start(self, status: int, headers: list[Header]) -> None:
         """Begin an answer whose body is sent by `send`."""
         self.started = True
+        if self.grant is not None:
+            headers = private(headers)
         await self.send(
             {
                 "type": "http.response.start",

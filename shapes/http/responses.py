@@ -31,6 +31,8 @@ NO_STORE: Header = (b"cache-control", b"no-store")
 PRIVATE: Header = (b"cache-control", b"max-age=0, private, must-revalidate")
 JSON: Header = (b"content-type", JSON_TYPE)
 
+_SHARED = frozenset((b"public", b"private"))
+
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{20,200}")
 
 
@@ -42,7 +44,7 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
-def common_headers(scope: Scope, methods: bytes) -> list[Header]:
+def common_headers(scope: Scope, methods: bytes, exposed: bytes = EXPOSED_HEADERS) -> list[Header]:
     """Headers of every answer: who answers, the request's id, and what browsers may see of it."""
     origin = request_id = None
     for key, value in scope["headers"]:
@@ -54,9 +56,24 @@ def common_headers(scope: Scope, methods: bytes) -> list[Header]:
         SERVER,
         (b"x-request-id", request_id or os.urandom(12).hex().encode()),
         (b"access-control-allow-origin", origin or b"*"),
-        (b"access-control-expose-headers", EXPOSED_HEADERS),
+        (b"access-control-expose-headers", exposed),
         (b"access-control-allow-methods", methods),
     ]
+
+
+def private(headers: list[Header]) -> list[Header]:
+    """The headers of an answer that depends on the credential: no cache but the client's own keeps
+    it, and that not for another credential."""
+    kept = [_kept_privately(pair) for pair in headers]
+    return [*kept, (b"vary", b"authorization")]
+
+
+def _kept_privately(pair: Header) -> Header:
+    if pair[0] != b"cache-control" or pair[1] == NO_STORE[1]:
+        return pair
+    parts = [part.strip() for part in pair[1].split(b",")]
+    left = [part for part in parts if part not in _SHARED and not part.startswith(b"s-maxage")]
+    return b"cache-control", b", ".join([b"private", *left])
 
 
 async def send_body(send: Send, status: int, headers: list[Header], body: bytes) -> None:

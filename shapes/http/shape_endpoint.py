@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 
 from engine.settings import Settings
+from shapes.access.authority import Authority
+from shapes.access.grant import Grant
 from shapes.database import DatabaseUnavailableError
 from shapes.definition import Definition
 from shapes.definitions import Definitions
@@ -18,19 +20,20 @@ from shapes.http.polling import Polls
 from shapes.http.request import (
     Parameters,
     ShapeRequest,
-    authorised,
     query_parameters,
     read_deletion,
     read_request,
 )
 from shapes.http.responder import Responder
 from shapes.http.responses import JSON, NO_CACHE, PRIVATE, Header, Receive, Scope, Send
+from shapes.http.shape_access import ShapeAccess
 from shapes.http.spooling import is_large, spooled
 from shapes.http.sse import Streams
-from shapes.library import Library, MustRefetchError, Place
+from shapes.library import Chunk, Library, MustRefetchError, OutOfBoundsError, Place
 from shapes.shape import Handle, Shape
 from shapes.subset import Subsets, make_query
 from shapes.tail import Tail
+from shapes.where import guarded
 from shapes.wire import SHAPE_METHODS, SSE_TYPE, LogOffset, Special, next_cursor, up_to_date
 
 _INITIAL_CACHE = b"public, max-age=604800, s-maxage=3600, stale-while-revalidate=2629746"
@@ -54,6 +57,7 @@ class ShapeEndpoint:
         polls: Polls,
         streams: Streams,
         admission: Admission,
+        authority: Authority,
     ) -> None:
         self._settings = settings
         self._tail = tail
@@ -63,7 +67,7 @@ class ShapeEndpoint:
         self._polls = polls
         self._streams = streams
         self._admission = admission
-        self._secret = settings.secret.encode() if settings.secret else None
+        self._access = ShapeAccess(settings, authority)
         self._cache = (
             f"public, max-age={settings.cache_max_age}, "
             f"stale-while-revalidate={settings.cache_stale_age}"
@@ -76,21 +80,19 @@ class ShapeEndpoint:
             return await send_preflight(responder)
         try:
             parameters = query_parameters(scope["query_string"])
-            if authorised(parameters, self._secret):
-                await self._dispatch(responder, parameters)
-            else:
-                message = {"message": "Unauthorized - Invalid API secret"}
-                await responder.send_json(401, [PRIVATE], message)
+            self._access.admit(responder, parameters)
+            await self._dispatch(responder, parameters)
         except Exception as error:
             await answer_error(responder, error)
 
     async def _dispatch(self, responder: Responder, parameters: Parameters) -> None:
         match responder.method:
             case "GET" | "HEAD" | "POST":
-                with self._admission.admit(self._pool(parameters)) as permit:
+                with self._admission.admit(self._pool(parameters.get("handle"))) as permit:
                     if responder.method == "POST":
                         parameters = merged(parameters, await read_body(responder.receive))
-                    await self._get(responder, parameters, permit)
+                    request = self._access.narrowed(read_request(parameters), responder.grant)
+                    await self._get(responder, request, permit)
             case "DELETE":
                 await self._delete(responder, parameters)
             case _:
@@ -98,18 +100,30 @@ class ShapeEndpoint:
 
     # -- GET and POST ------------------------------------------------------------------------------
 
-    def _pool(self, parameters: Parameters) -> Pool:
-        return Pool.EXISTING if self._library.knows(parameters.get("handle")) else Pool.INITIAL
+    def _pool(self, handle: str | None) -> Pool:
+        return Pool.EXISTING if self._library.knows(handle) else Pool.INITIAL
 
-    async def _get(self, responder: Responder, parameters: Parameters, permit: Permit) -> None:
-        request = read_request(parameters)
+    async def _get(self, responder: Responder, request: ShapeRequest, permit: Permit) -> None:
         try:
             await self._serve(responder, request, permit)
         except MustRefetchError as error:
             handle = error.handle
             if handle is None or str(handle) == request.handle:
                 handle = await self._library.redirect(request.definition, request.handle)
-            await send_must_refetch(responder, handle)
+            await send_must_refetch(responder, request, handle)
+
+    async def follow(self, responder: Responder, request: ShapeRequest) -> None:
+        """Serve a shape on behalf of a route of its own, which has decided that it may be read.
+
+        Errors that are not answered by starting over are raised.
+        """
+        with self._admission.admit(self._pool(request.handle)) as permit:
+            try:
+                await self._get(responder, request, permit)
+            except OutOfBoundsError:
+                # Its clients end for ever when they are refused.
+                handle = await self._library.redirect(request.definition, request.handle)
+                await send_must_refetch(responder, request, handle)
 
     async def _serve(self, responder: Responder, request: ShapeRequest, permit: Permit) -> None:
         if self._settings.enable_delete:
@@ -130,6 +144,8 @@ class ShapeEndpoint:
             handle = await self._library.current(shape)
             chunk = await self._library.first_chunk(handle)
             permit.swap()
+            if request.private and isinstance(chunk.body, bytes):
+                return await self._at_once(responder, request, handle, shape, chunk)
             answer = Answer(responder, handle, shape, request, chunk.offset, _INITIAL_CACHE)
             return await answer.send_chunk(chunk.body)
         if offset is Special.NOW:
@@ -148,6 +164,41 @@ class ShapeEndpoint:
             return await self._sse(responder, request, handle, place)
         return await self._log(responder, request, handle, place)
 
+    async def _at_once(
+        self,
+        responder: Responder,
+        request: ShapeRequest,
+        handle: Handle,
+        shape: Shape,
+        chunk: Chunk,
+    ) -> None:
+        """A small snapshot and all that has happened since, in one answer."""
+        if await self._library.next_chunk(handle, chunk.offset) is not None:
+            answer = Answer(responder, handle, shape, request, chunk.offset, _INITIAL_CACHE)
+            return await answer.send_chunk(chunk.body)
+        place = await self._library.place(shape, handle, chunk.offset)
+        reading = await self._library.read(place, self._settings.chunk_bytes)
+        assert isinstance(chunk.body, bytes)
+        messages = [chunk.body[1:-1], *reading.messages]
+        over = reading.complete and self._is_over(request, handle, shape, messages)
+        if reading.complete:
+            messages.append(up_to_date(reading.lsn))
+        answer = Answer(
+            *(responder, handle, shape, request, reading.end, _INITIAL_CACHE),
+            complete=reading.complete,
+            over=over,
+        )
+        return await answer.send_messages(messages)
+
+    def _is_over(
+        self, request: ShapeRequest, handle: Handle, shape: Shape, messages: list[bytes]
+    ) -> bool:
+        """Whether the shape has come to its end with these messages, after which it is let go of."""
+        if request.is_over is None or not request.is_over(messages):
+            return False
+        self._library.finish(request.definition, shape, handle)
+        return True
+
     async def _resolve(self, definition: Definition) -> Shape:
         try:
             return await self._definitions.resolve(definition)
@@ -164,6 +215,8 @@ class ShapeEndpoint:
     async def _subset(self, responder: Responder, request: ShapeRequest, shape: Shape) -> None:
         assert request.subset is not None
         query = make_query(shape, request.subset, request.definition.queryable_columns)
+        if request.definition.within is not None and shape.condition is not None and query.where:
+            query = query._replace(where=guarded(shape.condition, query.where))
         # The client takes the offset for its own. It must not skip what is in neither.
         if isinstance(request.offset, Special):
             handle = await self._library.known(shape)
@@ -196,7 +249,7 @@ class ShapeEndpoint:
                 answer = Answer(responder, handle, shape, request, place.position, cache)
                 if await answer.confirmed(self._live(request, place.position.lsn)):
                     return None
-            changed, batch = await self._wait(place)
+            changed, batch = await self._wait(place, responder.grant)
             if not changed:
                 # Something may have come since the patience ended.
                 reading = await self._library.read(place, self._settings.chunk_bytes)
@@ -204,12 +257,16 @@ class ShapeEndpoint:
                     break
                 return await self._timed_out(responder, request, handle, place)
             if batch is not None and len(batch.body) <= self._settings.chunk_bytes:
+                self._is_over(request, handle, shape, batch.messages)
                 answer = Answer(responder, handle, shape, request, batch.end, cache, complete=True)
                 return await answer.send_body(batch.body, self._live(request, batch.end.lsn))
-        answer = Answer(
-            responder, handle, shape, request, reading.end, cache, complete=reading.complete
-        )
         messages = reading.messages
+        over = reading.complete and self._is_over(request, handle, shape, messages)
+        answer = Answer(
+            *(responder, handle, shape, request, reading.end, cache),
+            complete=reading.complete,
+            over=over,
+        )
         if reading.complete:
             messages = [*messages, up_to_date(reading.lsn)]
         extra = self._live(request, reading.end.lsn) if request.live else None
@@ -220,10 +277,10 @@ class ShapeEndpoint:
             del reading, messages
             return await answer.send_file(file, extra)
 
-    async def _wait(self, place: Place) -> tuple[bool, Batch | None]:
+    async def _wait(self, place: Place, grant: Grant | None) -> tuple[bool, Batch | None]:
         """Whether something comes in time, and the batch if it is at hand."""
         try:
-            return await self._polls.wait(place.feed, self._tail.processed)
+            return await self._polls.wait(place.feed, self._tail.processed, grant)
         except RotatedError as error:
             raise MustRefetchError(None) from error
 
@@ -261,7 +318,8 @@ class ShapeEndpoint:
         ]
         await responder.start(200, headers)
         if responder.method != "HEAD":
-            await self._streams.run(place, responder.scope["extensions"][STREAM])
+            sink = responder.scope["extensions"][STREAM]
+            await self._streams.run(place, sink, responder.grant)
         await responder.send({"type": "http.response.body", "body": b""})
 
     # -- DELETE ------------------------------------------------------------------------------------
@@ -269,6 +327,7 @@ class ShapeEndpoint:
     async def _delete(self, responder: Responder, parameters: Parameters) -> None:
         if not self._settings.enable_delete:
             return await answer_refusal(responder, 405, "DELETE not allowed")
+        self._access.check_deletion(responder.grant)
         definition, text = read_deletion(parameters)
         handle = Handle.parse(text or "")
         deleted = False

@@ -8,6 +8,8 @@ import time
 from typing import Protocol
 
 from engine.settings import Settings
+from shapes.access.grant import Grant
+from shapes.access.leases import Leases
 from shapes.feed import Batch, RotatedError
 from shapes.library import Library, MustRefetchError, Place
 from shapes.tail import Tail
@@ -50,10 +52,11 @@ class Sink(Protocol):
 class Streams:
     """All event streams of a node."""
 
-    def __init__(self, settings: Settings, tail: Tail, library: Library) -> None:
+    def __init__(self, settings: Settings, tail: Tail, library: Library, leases: Leases) -> None:
         self._settings = settings
         self._tail = tail
         self._library = library
+        self._leases = leases
         self._open: set[EventStream] = set()
         self._stopping = False
         self.delivered = 0
@@ -62,14 +65,16 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def run(self, place: Place, sink: Sink) -> None:
-        """Send what the feed has after a place and what comes, until the stream's end."""
+    async def run(self, place: Place, sink: Sink, grant: Grant | None = None) -> None:
+        """Send what the feed has after a place and what comes, until the end of the stream, or of the
+        grant."""
         stream = EventStream(self._settings, self._tail, self._library, place, sink)
         self._open.add(stream)
         if self._stopping:
             stream.stop(LATE_SECONDS)
         try:
-            await stream.run()
+            with self._leases.held(grant, stream.forbid):
+                await stream.run()
         finally:
             self._open.discard(stream)
             self.delivered += stream.delivered
@@ -79,6 +84,10 @@ class Streams:
         self._stopping = True
         for stream in self._open:
             stream.stop()
+
+
+class _ForbiddenError(Exception):
+    """The client may not read any more."""
 
 
 class EventStream:
@@ -95,6 +104,7 @@ class EventStream:
         "_behind",
         "_ends",
         "_feed",
+        "_forbidden",
         "_library",
         "_position",
         "_sent",
@@ -114,7 +124,7 @@ class EventStream:
         self._library = library
         self._feed, self._position, self._stitch = place
         self._sink = sink
-        self._behind = False
+        self._behind = self._forbidden = False
         self._sent = time.monotonic()
         self._ends = self._sent + settings.sse_timeout
         self._woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -123,7 +133,7 @@ class EventStream:
     async def run(self) -> None:
         """Send what the feed has and what comes, until the end."""
         try:
-            with contextlib.suppress(RotatedError, MustRefetchError):
+            with contextlib.suppress(RotatedError, MustRefetchError, _ForbiddenError):
                 await self._stream()
         finally:
             self._feed.detach(self)
@@ -133,11 +143,16 @@ class EventStream:
         self._ends = time.monotonic() + seconds if seconds else 0.0
         self._wake()
 
+    def forbid(self) -> None:
+        """End, and send nothing any more, not even what the client has yet to catch up with."""
+        self._forbidden = True
+        self.stop()
+
     # -- as a reader of the feed -------------------------------------------------------------------
 
     def deliver(self, batch: Batch | None) -> bool:
         """Write the batch now if the client's connection takes it."""
-        if self._behind or self._sink.behind:
+        if self._behind or self._forbidden or self._sink.behind:
             self._fall_behind()
             # It will be found among the feed's recent batches, or else in the log.
             return True
@@ -247,5 +262,7 @@ class EventStream:
         """A large batch goes in parts: what a client does not take must not be all of it."""
         for start in range(0, len(data), SLICE_BYTES):
             await self._sink.drained()
+            if self._forbidden:
+                raise _ForbiddenError
             self._sink.stream(data[start : start + SLICE_BYTES])
         self._sent = time.monotonic()

@@ -19,6 +19,7 @@ from shapes.where.errors import (
     WhereSyntaxError,
 )
 from shapes.where.keys import Index, Key, Kind, Operand, Plan, Span
+from shapes.where.narrowing import guarded, narrowed
 from shapes.where.order_by import parse_order_by
 from shapes.where.rows import UNCHANGED, Predicate, Row
 from shapes.where.values.letters import Letters, make_letters
@@ -46,8 +47,10 @@ __all__ = [
     "WhereSyntaxError",
     "Zone",
     "compile_value",
+    "guarded",
     "learn_zone",
     "make_letters",
+    "narrowed",
     "parse_order_by",
     "parse_subset_where",
     "parse_where",

@@ -71,6 +71,11 @@ class Condition:
         return f"<Condition {self.sql}>"
 
     @property
+    def template(self) -> Template:
+        """What it shares with others."""
+        return self._template
+
+    @property
     def columns(self) -> frozenset[str]:
         """Names of the columns that the clause reads."""
         return self._template.columns

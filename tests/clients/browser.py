@@ -12,7 +12,7 @@ PROGRAM = Path(__file__).with_name("browser.mjs")
 
 
 class Browser:
-    """One page at a time; each that is opened has a storage and a cache of its own."""
+    """One page, or several; each that is opened has a storage and a cache of its own."""
 
     def __init__(self, node: str, chromium: str) -> None:
         self._process = subprocess.Popen(
@@ -45,6 +45,13 @@ class Browser:
     def open(self, url: str) -> None:
         self._ask({"open": url})
 
+    def open_beside(self, url: str) -> None:
+        """In a second window, with a storage of its own; `back` changes between the two."""
+        self._ask({"beside": url})
+
+    def back(self) -> None:
+        self._ask({"back": True})
+
     def reload(self) -> None:
         self._ask({"reload": True})
 
@@ -56,8 +63,20 @@ class Browser:
         """The expression's value, awaited if it is a promise."""
         return self._ask({"run": expression}).get("value")
 
+    def answer(self, url: str, status: int, times: int) -> None:
+        """The next so many requests to URLs that contain `url` get this status, without a server."""
+        self._ask({"answer": {"url": url, "status": status, "times": times}})
+
+    def asked(self, url: str) -> list[dict[str, Any]]:
+        """The requests to URLs that contain `url`: url, method, and status or failure if ended."""
+        return self._ask({"asked": url})["value"]
+
+    def picture(self, path: Path, scheme: str) -> None:
+        """A PNG of the page, "light" or "dark"."""
+        self._ask({"picture": str(path), "scheme": scheme})
+
     def close(self) -> list[str]:
-        """End the page; what went wrong in it."""
+        """End the page, and others beside it; what went wrong in them."""
         return self._ask({"close": True})["problems"]
 
     def _ask(self, command: dict[str, Any]) -> dict[str, Any]:

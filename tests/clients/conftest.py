@@ -15,6 +15,8 @@ import psycopg
 import pytest
 from browser import Browser
 from electric_reader import ElectricReader
+from psycopg import sql
+from runs_server import RunsServer
 from serving import Serving, fresh_database
 
 from engine.migrate import migrate
@@ -109,4 +111,27 @@ def db(runs_database: str, server: Serving) -> Generator[psycopg.Connection]:
     """The database of `server`, each statement a transaction of its own."""
     assert server.url
     with psycopg.connect(runs_database, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def runs_server(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[RunsServer]:
+    """Two nodes, a database of another time zone than UTC."""
+    with fresh_database(server_url) as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            name = sql.Identifier(connection.info.dbname)
+            zone = "alter database {} set timezone to 'America/St_Johns'"
+            connection.execute(sql.SQL(zone).format(name))
+        keys = f"{RunsServer.root_key},{RunsServer.listed_key}"
+        folder = tmp_path_factory.mktemp("pgtide-runs")
+        serving = Serving(url, folder, insecure=False, secret_keys=keys, long_poll_timeout=3)
+        asyncio.run(migrate(url, stream_id=serving.stream_id))
+        with serving:
+            yield RunsServer(serving, url)
+
+
+@pytest.fixture
+def runs_db(runs_server: RunsServer) -> Generator[psycopg.Connection]:
+    """The database of `runs_server`, each statement a transaction of its own."""
+    with psycopg.connect(runs_server.database_url, autocommit=True) as connection:
         yield connection

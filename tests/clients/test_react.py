@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-import subprocess
-import threading
 from collections.abc import Generator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 import psycopg
@@ -18,30 +12,18 @@ import pytest
 from browser import Browser
 from electric_reader import ElectricReader
 from serving import Serving
+from static_page import served
 
-BUNDLE = Path(__file__).parent / "page" / "bundle.mjs"
 TRANSPORTS = pytest.mark.parametrize("transport", [{}, {"sse": ""}], ids=["long-poll", "sse"])
 REQUESTS = "performance.getEntriesByType('resource').filter(e => e.name.includes('/v1/shape'))"
 FIRST = f"{REQUESTS}.filter(e => e.name.includes('offset=-1')).length"
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def page_url(node: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     """Where the page is served, without a slash at the end."""
-    folder = tmp_path_factory.mktemp("page")
-    subprocess.run([node, str(BUNDLE), str(folder)], check=True)
-    handler = partial(_Quiet, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(node, "page", tmp_path_factory.mktemp("page")) as url:
+        yield url
 
 
 class Items:

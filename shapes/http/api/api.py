@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol
 from urllib.parse import parse_qsl
 
+from shapes.access.authority import Authority
 from shapes.access.grant import AuthenticationError, ForbiddenError, Grant
 from shapes.http.answer import send_preflight
 from shapes.http.api.call import ApiError, Call, Reply
@@ -14,11 +14,17 @@ from shapes.http.api.routes import Access, Needs, Route, RouteTable, SecretKey, 
 from shapes.http.errors import answer_error
 from shapes.http.responder import Responder
 from shapes.http.responses import NO_STORE, Header, Receive, Scope, Send
+from shapes.wire import EXPOSED_HEADERS
 
 log = logging.getLogger("http")
 
 PREFIXES = ("/api/", "/realtime/")
 METHODS = b"GET,HEAD,PUT,PATCH,POST,DELETE"
+PREFLIGHT_SECONDS = 300
+EXPOSED = EXPOSED_HEADERS + (
+    b",x-stream-version,x-session-settled,x-trigger-jwt,x-trigger-jwt-claims,x-should-retry,"
+    b"x-ratelimit-limit,x-ratelimit-remaining,x-ratelimit-reset,x-request-id"
+)
 _NOBODY = Grant(environment="", scopes=())
 _FORBIDDEN = {
     "error": "Unauthorized",
@@ -26,17 +32,6 @@ _FORBIDDEN = {
     "param": "access_token",
     "type": "authorization",
 }
-
-
-class Authority(Protocol):
-    """Judges credentials."""
-
-    def authenticate(self, authorization: str | None, *, public: bool) -> Grant:
-        """What the `authorization` header allows. `public`: tokens for browsers are accepted, too.
-
-        Raises AuthenticationError.
-        """
-        ...
 
 
 class Api:
@@ -47,9 +42,9 @@ class Api:
         self._authority = authority
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        responder = Responder(scope, receive, send, METHODS)
+        responder = Responder(scope, receive, send, METHODS, EXPOSED)
         if responder.method == "OPTIONS":
-            await send_preflight(responder)
+            await send_preflight(responder, PREFLIGHT_SECONDS)
             return
         try:
             reply = await self._reply(responder)
@@ -87,11 +82,15 @@ class Api:
             return _NOBODY
         value = responder.header(b"authorization")
         text = None if value is None else value.decode("latin-1")
-        return self._authority.authenticate(text, public=not isinstance(access, SecretKey))
+        grant = self._authority.authenticate(text, public=not isinstance(access, SecretKey))
+        responder.grant = grant
+        return grant
 
 
 async def _authorize(call: Call, access: Access) -> None:
     """Raises ForbiddenError, and what the route's look-up raises."""
+    if isinstance(access, SecretKey) and not access.restricted and not call.grant.unlimited:
+        raise ForbiddenError("the key is restricted, and this is for keys that are not")
     if not isinstance(access, Needs):
         return
     resources = await access.find(call)

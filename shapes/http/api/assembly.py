@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+from engine.run_settings import read_run_table
 from engine.settings import Settings
-from shapes.access.grant import Grant
+from shapes.access.authority import Authority
 from shapes.database import Database
 from shapes.http.api.api import Api
+from shapes.http.api.batch_routes import batch_routes
+from shapes.http.api.change_routes import change_routes
+from shapes.http.api.retrieve_routes import retrieve_routes
 from shapes.http.api.routes import Route
+from shapes.http.api.run_routes import run_routes
+from shapes.http.api.token_routes import token_routes
+from shapes.http.api.trigger_routes import trigger_routes
+from shapes.http.live_limit import LiveLimit
 from shapes.http.shape_endpoint import ShapeEndpoint
+from shapes.runs.batches import Batches
+from shapes.runs.run_changes import RunChanges
+from shapes.runs.run_list import RunList
+from shapes.runs.run_lookup import RunLookup
+from shapes.runs.run_store import RunStore
+from shapes.runs.trigger_keys import TriggerKeyStore
+from shapes.runs.triggering import Triggering
 
 
-class _Everybody:
-    """Takes the place of the authority until there is one."""
-
-    def authenticate(self, authorization: str | None, *, public: bool) -> Grant:
-        return Grant("default")
-
-
-def make_api(settings: Settings, database: Database, endpoint: ShapeEndpoint) -> Api:
+def make_api(
+    settings: Settings,
+    database: Database,
+    endpoint: ShapeEndpoint,
+    authority: Authority,
+    limit: LiveLimit,
+) -> Api:
     """All routes, for one node."""
-    del settings, database, endpoint  # Until there are routes that need them.
-    routes: list[Route] = []
-    return Api(routes, _Everybody())
+    runs = read_run_table(settings.config_file)
+    store, keys = RunStore(runs), TriggerKeyStore()
+    triggering, changes = Triggering(database, store, keys), RunChanges(database, store)
+    routes: list[Route] = [
+        *token_routes(authority),
+        *run_routes(endpoint, RunLookup(database, runs), runs, limit),
+        *trigger_routes(triggering, authority),
+        *retrieve_routes(changes, RunList(database, store)),
+        *change_routes(changes, triggering, authority),
+        *batch_routes(Batches(database, store, keys, triggering), authority),
+    ]
+    return Api(routes, authority)

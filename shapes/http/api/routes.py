@@ -20,7 +20,10 @@ SMALL_BODY = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class SecretKey:
-    """Only for back ends: tokens are refused like unknown keys (401)."""
+    """Only for back ends: tokens are refused like unknown keys (401), and unless `restricted` keys with
+    scopes are, too (403)."""
+
+    restricted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,13 @@ class Needs:
     every: bool = False
 
 
-Access = SecretKey | Unchecked | Needs
+@dataclass(frozen=True, slots=True)
+class AnyCredential:
+    """For every valid credential: what is asked for comes in piece by piece, and the handler judges
+    each piece (ForbiddenError)."""
+
+
+Access = SecretKey | Unchecked | Needs | AnyCredential
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 // What every suite of this folder uses: named cases, tables of their own, clients that end with them.
 
 import assert from "node:assert/strict"
+import { setMaxListeners } from "node:events"
 import { setTimeout as sleep } from "node:timers/promises"
 import pg from "pg"
 import { Shape, ShapeStream, isChangeMessage, isControlMessage } from "@electric-sql/client"
@@ -81,6 +82,10 @@ export const sorted = (rows, column = "id") =>
 export class Place {
   #abort = new AbortController()
   #tables = []
+
+  constructor() {
+    setMaxListeners(0, this.signal)
+  }
 
   get signal() {
     return this.#abort.signal

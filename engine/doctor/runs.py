@@ -1,0 +1,37 @@
+"""Checks the table of runs."""
+
+from __future__ import annotations
+
+import psycopg
+
+from engine.catalog import load_table
+from engine.doctor.finding import Findings, met, unmet
+from engine.errors import SettingsError
+from engine.run_settings import read_run_table
+from engine.run_table import RunTableError
+from engine.settings import Settings
+
+
+async def check_runs(connection: psycopg.AsyncConnection, settings: Settings) -> Findings:
+    """Whether the table that is to have the runs is there and can have them."""
+    try:
+        runs = read_run_table(settings.config_file)
+    except SettingsError as error:
+        yield unmet("the settings file does not say which table has the runs", str(error))
+        return
+    name = f"{runs.schema}.{runs.name}"
+    table = await load_table(connection, runs.schema, runs.name)
+    if table is None:
+        if name != "pgtide.runs":
+            remedy = "Correct `table` under [runs] in the settings file"
+            yield unmet(f"the table {name} of runs does not exist", remedy)
+        elif settings.secret_keys or settings.config_file is not None:
+            # Who has no keys for the API of runs need not have any runs.
+            yield unmet("the table pgtide.runs does not exist", "Run: pgtide migrate")
+        return
+    try:
+        runs.check(table)
+    except RunTableError as error:
+        yield unmet(f"the table {name} cannot have the runs", str(error))
+    else:
+        yield met(f"table {name} can have the runs")

@@ -1,0 +1,61 @@
+"""From what goes wrong with runs to answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import asyncpg
+
+from shapes.http.api.call import ApiError
+from shapes.http.responses import Header
+from shapes.runs.new_run import InvalidRunError
+from shapes.runs.run_conditions import MissingColumnError
+
+log = logging.getLogger("http")
+
+# Asking again makes no difference before somebody has done something.
+_DO_NOT_RETRY: tuple[Header, ...] = ((b"x-should-retry", b"false"),)
+
+_NOT_MIGRATED = (
+    "The database lacks tables or columns of pgtide's runs: run `pgtide migrate`; if the runs are in a "
+    "table of your own, look at [runs] in the settings file"
+)
+_NOT_ALLOWED = "pgtide's role may not write the table of runs, or schema pgtide: grant it what sql/roles.sql does"
+_NOT_TAKEN = (
+    "The table of runs does not take this: a value is of another type than its column, or breaks a "
+    "constraint, or there is a NUL character. pgtide's log says more"
+)
+
+
+@contextmanager
+def refusing() -> Generator[None]:
+    """Raises ApiError for what is wrong with a request, or with the table of runs."""
+    try:
+        yield
+    except InvalidRunError as error:
+        raise ApiError(error.status, str(error)) from error
+    except MissingColumnError as error:
+        raise ApiError(422, str(error)) from error
+    except (asyncpg.SyntaxOrAccessError, asyncpg.InvalidSchemaNameError) as error:
+        if isinstance(error, asyncpg.InsufficientPrivilegeError):
+            log.warning("%s", error.args[0])
+            raise ApiError(503, _NOT_ALLOWED, _DO_NOT_RETRY) from error
+        if not isinstance(error, _ABSENT):
+            raise
+        log.warning("%s: run `pgtide migrate`", error)
+        raise ApiError(503, _NOT_MIGRATED, _DO_NOT_RETRY) from error
+    except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
+        # Without its details, which show values.
+        log.warning("the table of runs refused a row: %s", error.args[0])
+        raise ApiError(422, _NOT_TAKEN) from error
+
+
+_ABSENT = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.UndefinedObjectError,
+    asyncpg.InvalidSchemaNameError,
+)

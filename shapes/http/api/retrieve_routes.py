@@ -1,0 +1,87 @@
+"""Looking at runs: one, or page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from shapes.access.scopes import Resource
+from shapes.http.api.call import ApiError, Call, NotFoundError, Reply
+from shapes.http.api.refusals import refusing
+from shapes.http.api.routes import Needs, Route, get
+from shapes.runs.retrieved import related, summary, whole
+from shapes.runs.run_changes import NoSuchRunError, RunChanges
+from shapes.runs.run_list import RunList, values_of
+from shapes.runs.run_store import Record
+
+
+def retrieve_routes(changes: RunChanges, runs: RunList) -> list[Route]:
+    """The routes on which runs are looked at."""
+    routes = _RetrieveRoutes(changes, runs)
+    return [
+        get("/api/v3/runs/{id}", Needs("read", routes.find), routes.retrieve),
+        get("/api/v1/runs", Needs("read", _find_tasks), routes.page),
+    ]
+
+
+async def found_run(changes: RunChanges, call: Call) -> Record:
+    """The run of the path, noted in `call.found`. Raises NotFoundError."""
+    try:
+        with refusing():
+            call.found = await changes.find(call.grant.environment, call.values["id"])
+    except ApiError as error:
+        # A text that is no value of the column's type is nobody's id.
+        if isinstance(error.__cause__, (NoSuchRunError, asyncpg.DataError)):
+            raise NotFoundError from error
+        raise
+    return call.found
+
+
+def resources_of(run: Record) -> list[Resource]:
+    """What a credential may name of a run."""
+    resources = [Resource("runs", run["id"]), Resource("tasks", run.get("task"))]
+    tags: list[str] = run.get("tags") or []
+    resources += [Resource("tags", tag) for tag in tags]
+    if run.get("batch_id") is not None:
+        resources.append(Resource("batch", run["batch_id"]))
+    return resources
+
+
+async def _find_tasks(call: Call) -> Sequence[Resource]:
+    """All runs; or the tasks that are asked for, if each of them may be read."""
+    with refusing():
+        tasks = [Resource("tasks", task) for task in values_of(call.query, "taskIdentifier")]
+    return tasks if call.grant.allows_every("read", tasks) else [Resource("runs")]
+
+
+class _RetrieveRoutes:
+    def __init__(self, changes: RunChanges, runs: RunList) -> None:
+        self._changes = changes
+        self._runs = runs
+
+    async def find(self, call: Call) -> Sequence[Resource]:
+        return resources_of(await found_run(self._changes, call))
+
+    async def retrieve(self, call: Call) -> Reply:
+        run: Record = call.found
+        body = whole(run, call.grant.skip_columns or ())
+        if call.grant.unlimited:
+            # Who may read one run need not be allowed to read those above it.
+            with refusing():
+                family = await self._changes.family(call.grant.environment, run)
+            body["relatedRuns"] = {name: related(one) for name, one in family.items()}
+        return Reply(body)
+
+    async def page(self, call: Call) -> Reply:
+        environment = call.grant.environment
+        with refusing():
+            page = await self._runs.page(environment, call.query)
+        stage = {"id": environment, "name": environment}
+        cursors = {"next": page.next, "previous": page.previous}
+        return Reply(
+            {
+                "data": [{**summary(run), "env": stage} for run in page.runs],
+                "pagination": {name: one for name, one in cursors.items() if one is not None},
+            }
+        )

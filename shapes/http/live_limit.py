@@ -1,0 +1,61 @@
+"""How many live requests each environment may have waiting at a time, over all nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from hashlib import blake2b
+
+from engine.errors import PgtideError
+
+ROWS = 4
+ROW_SLOTS = 48
+SLOTS = ROWS * ROW_SLOTS
+
+
+class TooManyLiveRequestsError(PgtideError):
+    """The environment has as many live requests as it may have; this one should come again."""
+
+    code = "too_many_live_requests"
+
+    def __init__(self) -> None:
+        super().__init__("Too many concurrent requests")
+
+
+class LiveLimit:
+    """Counts an environment in one slot of each row: environments may share slots, and are as many as
+    their least crowded slot says. So numbers of a fixed size do for any environments (a count-min
+    sketch): never too few are counted, and too many only if all slots of one are shared."""
+
+    def __init__(
+        self,
+        limit: int,
+        own: memoryview[float] | None = None,
+        others: Sequence[memoryview[float]] = (),
+    ) -> None:
+        """`own` and `others` (of the other nodes) have SLOTS numbers each."""
+        self._limit = limit
+        self._own = memoryview(bytearray(8 * SLOTS)).cast("d") if own is None else own
+        self._all = [self._own, *others]
+
+    @contextmanager
+    def held(self, environment: str) -> Generator[None]:
+        """While this lasts there is one more. Raises TooManyLiveRequestsError."""
+        slots = _slots(environment)
+        if min(sum(numbers[slot] for numbers in self._all) for slot in slots) >= self._limit:
+            raise TooManyLiveRequestsError
+        for slot in slots:
+            self._own[slot] += 1.0
+        try:
+            yield
+        finally:
+            for slot in slots:
+                self._own[slot] -= 1.0
+
+
+@lru_cache(maxsize=1024)
+def _slots(environment: str) -> tuple[int, ...]:
+    digest = blake2b(environment.encode(), digest_size=2 * ROWS).digest()
+    hashes = [int.from_bytes(digest[2 * row : 2 * row + 2], "big") for row in range(ROWS)]
+    return tuple(row * ROW_SLOTS + number % ROW_SLOTS for row, number in enumerate(hashes))

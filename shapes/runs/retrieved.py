@@ -1,0 +1,171 @@
+"""A run as the REST API gives it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, cast
+
+import orjson
+
+from engine.run_statuses import FINAL, STATUSES
+from shapes.runs.run_store import Record, moment
+from shapes.runs.values import JSON, error
+
+Member = dict[str, Any]
+
+_SUPER_JSON = "application/super+json"
+STORE = "application/store"
+_QUEUED = frozenset(("QUEUED", "DELAYED", "PENDING_VERSION"))
+_EXECUTING = frozenset(("EXECUTING", "DEQUEUED"))
+_TIMES = {
+    "startedAt": "started_at",
+    "finishedAt": "completed_at",
+    "delayedUntil": "delay_until",
+    "expiredAt": "expired_at",
+}
+
+PACKETS = ("payload", "output")
+
+
+def summary(run: Record) -> Member:
+    """What lists have of a run, too. Members that it has no value for are absent."""
+    # The clients know no other words.
+    status = run["status"] if run["status"] in STATUSES else "QUEUED"
+    created = moment(run.get("created_at"))
+    members: Member = {
+        "id": run["id"],
+        "status": status,
+        "taskIdentifier": run.get("task") or "",
+        **_flags(status),
+        "isTest": bool(run.get("is_test")),
+        "createdAt": created,
+        "updatedAt": moment(run.get("updated_at")) or created,
+        "tags": run.get("tags") or [],
+        "costInCents": run.get("cost_in_cents") or 0,
+        "baseCostInCents": run.get("base_cost_in_cents") or 0,
+        "durationMs": run.get("usage_duration_ms") or 0,
+        "idempotencyKey": run.get("idempotency_key"),
+        "ttl": run.get("ttl"),
+        "metadata": _object(run.get("metadata")),
+    }
+    members |= {name: moment(run.get(field)) for name, field in _TIMES.items()}
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def related(run: Record) -> Member:
+    """A run in its place among others."""
+    members = {
+        **summary(run),
+        "depth": run.get("depth") or 0,
+        "triggerFunction": run.get("trigger_function") or "trigger",
+    }
+    return members if run.get("batch_id") is None else {**members, "batchId": run["batch_id"]}
+
+
+def whole(run: Record, skipped: Collection[str] = ()) -> Member:
+    """All of a run. Members of `skipped` are left out, unless clients rely on them."""
+    members: Member = {
+        **related(run),
+        "attemptCount": run.get("attempt_number") or 0,
+        "relatedRuns": {},
+    }
+    for name in PACKETS:
+        value = decoded(run.get(name), run.get(f"{name}_type"))
+        if value is not None:
+            members[name] = value
+    failure = _error(run.get("error"))
+    if failure is not None:
+        members["error"] = failure
+    return {
+        name: value
+        for name, value in members.items()
+        if name not in skipped or name not in _DISPENSABLE
+    }
+
+
+_DISPENSABLE = frozenset((*PACKETS, "metadata", "error", "ttl", "startedAt", "expiredAt"))
+
+
+def decoded(data: object, kind: str | None) -> object:
+    """What a payload or an output means, as JSON has it: dates are texts, and so on. None for
+    nothing, and for what is stored elsewhere."""
+    if not isinstance(data, str):
+        return data  # A column of JSON.
+    kind = kind or JSON
+    if not data or kind == STORE:
+        return None
+    if kind not in (JSON, _SUPER_JSON):
+        return data
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return data
+    if kind == _SUPER_JSON and isinstance(value, dict):
+        return _plain(cast("Member", value))
+    return value
+
+
+def _plain(document: Member) -> object:
+    """A super-JSON document without the types of its values; what was undefined is absent."""
+    value: object = document.get("json")
+    meta = document.get("meta")
+    types = cast("Member", meta).get("values") if isinstance(meta, dict) else None
+    if isinstance(types, list):
+        return None if cast("list[Any]", types)[:1] == ["undefined"] else value
+    for path, kinds in (cast("Member", types) if isinstance(types, dict) else {}).items():
+        if kinds == ["undefined"]:
+            _remove(value, path)
+    return value
+
+
+def _remove(value: object, path: str) -> None:
+    """Remove the member at a path whose segments are separated by dots (escaped in names)."""
+    *parents, last = [part.replace("\0", ".") for part in path.replace("\\.", "\0").split(".")]
+    for part in parents:
+        if isinstance(value, dict):
+            value = cast("Member", value).get(part)
+        elif (
+            isinstance(value, list)
+            and part.isdecimal()
+            and int(part) < len(cast("list[Any]", value))
+        ):
+            value = cast("list[Any]", value)[int(part)]
+        else:
+            return
+    if isinstance(value, dict):
+        cast("Member", value).pop(last, None)
+
+
+def _flags(status: str) -> Member:
+    over = status in FINAL
+    return {
+        "isQueued": status in _QUEUED,
+        "isExecuting": status in _EXECUTING,
+        "isWaiting": status == "WAITING",
+        "isCompleted": over,
+        "isSuccess": status == "COMPLETED",
+        "isFailed": over and status != "COMPLETED",
+        "isCancelled": status == "CANCELED",
+    }
+
+
+def _object(value: object) -> Member | None:
+    if isinstance(value, str):
+        value = decoded(value, JSON)
+    return cast("Member", value) if isinstance(value, dict) else None
+
+
+def _error(value: object) -> Member | None:
+    """An error as `{name?, message, stackTrace?}`."""
+    text = error(value if isinstance(value, str) else orjson.dumps(value).decode())
+    if text is None:
+        return None
+    found: Member = orjson.loads(text)
+    match found["type"]:
+        case "BUILT_IN_ERROR":
+            return {name: found[name] for name in ("name", "message", "stackTrace")}
+        case "INTERNAL_ERROR":
+            stack = {"stackTrace": found["stackTrace"]} if "stackTrace" in found else {}
+            return {"name": found["code"], "message": found.get("message", found["code"]), **stack}
+        case _:
+            return {"message": found["raw"]}

@@ -1,0 +1,166 @@
+"""Runs page by page, the latest first, and what they are filtered by."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from shapes.database import Database
+from shapes.runs.durations import duration_of
+from shapes.runs.new_run import InvalidRunError
+from shapes.runs.retrieved import PACKETS
+from shapes.runs.run_conditions import Conditions, needed, record_of
+from shapes.runs.run_store import Record, RunStore
+from shapes.runs.run_table import RunTable
+
+PAGE = 25
+MOST_PAGE = 100
+MOST_VALUES = 100
+_UNKNOWN = ("version", "bulkAction", "schedule", "queue", "machine", "region")
+"""What upstream's runs have and these have not."""
+
+
+class Page(NamedTuple):
+    """`next` and `previous` are cursors; None if there is nothing."""
+
+    runs: list[Record]
+    next: str | None
+    previous: str | None
+
+
+class RunList:
+    """The runs of a table."""
+
+    def __init__(self, database: Database, store: RunStore) -> None:
+        self._database = database
+        self._store = store
+
+    async def page(self, environment: str, query: Mapping[str, str]) -> Page:
+        """The page that a query asks for: `page[size]`, `page[after]` or `page[before]`, and filters
+        as `filter[status]`. Raises InvalidRunError, MissingColumnError."""
+        size = _size(query.get("page[size]"))
+        after, before = query.get("page[after]"), query.get("page[before]")
+        table = self._store.table
+        where = self._store.where(environment)
+        _filter(where, table, query)
+        cursor = after or before
+        backwards = bool(before and not after)
+        if cursor:
+            _turn(where, table, cursor, ">" if backwards else "<")
+        order = "asc" if backwards else "desc"
+        keys = ", ".join(f"r.{table.quoted(name)} {order}" for name in ("created_at", "id"))
+        fields = [name for name in table.columns if name not in PACKETS]
+        async with self._database.work() as work:
+            rest = f" order by {keys} limit {size + 1}"
+            runs = await self._store.select(work, where, rest, fields)
+        more, runs = len(runs) > size, runs[:size]
+        if backwards:
+            runs.reverse()
+        has_next, has_previous = (True, more) if backwards else (more, cursor is not None)
+        return Page(
+            runs,
+            cursor_of(runs[-1]) if runs and has_next else None,
+            cursor_of(runs[0]) if runs and has_previous else None,
+        )
+
+
+def cursor_of(run: Record) -> str:
+    """The place of a run in the order."""
+    text = f"{run['created_at']} {run['id']}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def values_of(query: Mapping[str, str], name: str) -> list[str]:
+    """The values of a filter, of which a run has to have one. Raises InvalidRunError."""
+    values = [value for value in query.get(f"filter[{name}]", "").split(",") if value]
+    if len(values) > MOST_VALUES:
+        raise InvalidRunError(f"filter[{name}] may have {MOST_VALUES} values at most", 400)
+    return list(dict.fromkeys(values))
+
+
+def _turn(where: Conditions, table: RunTable, cursor: str, operator: str) -> None:
+    """Only what lies behind the cursor."""
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode()
+        time, run_id = text.split(" ", 1)
+        datetime.fromisoformat(time)
+    except (ValueError, binascii.Error) as error:
+        raise InvalidRunError("the cursor of the page is none that was given out", 400) from error
+    names = ("created_at", "id")
+    place = where.parameter(record_of(table, {"created_at": time, "id": run_id}))
+    left = ", ".join(f"r.{table.quoted(name)}" for name in names)
+    right = ", ".join(f"n.{table.quoted(name)}" for name in names)
+    read = f"json_populate_record(null::{table.sql}, {place}::json)"
+    where.add(f"({left}) {operator} (select {right} from {read} as n)")
+
+
+def _filter(where: Conditions, table: RunTable, query: Mapping[str, str]) -> None:
+    for name in _UNKNOWN:
+        if query.get(f"filter[{name}]"):
+            raise InvalidRunError(f"runs cannot be filtered by {name} here", 400)
+    if statuses := values_of(query, "status"):
+        where.one_of("status", [word for status in statuses for word in _words(table, status)])
+    if tasks := values_of(query, "taskIdentifier"):
+        where.one_of("task", tasks)
+    if batches := values_of(query, "batch"):
+        where.one_of("batch_id", batches)
+    if tags := values_of(query, "tag"):
+        where.add(f"r.{needed(table, 'tags')} && {where.parameter(tags)}::text[]")
+    if test := query.get("filter[isTest]"):
+        truth = f"coalesce(r.{needed(table, 'is_test')}, false)"
+        where.add(truth if test == "true" else f"not {truth}")
+    _filter_times(where, table, query)
+
+
+def _filter_times(where: Conditions, table: RunTable, query: Mapping[str, str]) -> None:
+    bounds: list[tuple[str, str, Callable[[str], datetime | None]]] = [
+        (">=", "from", _date),
+        ("<=", "to", _date),
+        (">=", "period", _ago),
+    ]
+    for operator, name, read in bounds:
+        text = query.get(f"filter[createdAt][{name}]")
+        if not text:
+            continue
+        time = read(text)
+        if time is None:
+            raise InvalidRunError(f"filter[createdAt][{name}] cannot be read", 400)
+        place = where.parameter(record_of(table, {"created_at": time}))
+        column = table.quoted("created_at")
+        source = f"json_populate_record(null::{table.sql}, {place}::json)"
+        where.add(f"r.{column} {operator} (select n.{column} from {source} as n)")
+
+
+def _words(table: RunTable, status: str) -> list[str]:
+    """The table's words for a status."""
+    return [
+        *(word for word, meant in table.statuses.items() if meant == status),
+        *([] if status in table.statuses.values() else [status]),
+    ]
+
+
+def _date(text: str) -> datetime | None:
+    """A time in milliseconds since 1970, or as ISO 8601."""
+    try:
+        if text.lstrip("-").isdecimal():
+            return datetime.fromtimestamp(int(text) / 1000, UTC)
+        time = datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
+
+
+def _ago(text: str) -> datetime | None:
+    duration = duration_of(text)
+    return None if duration is None else datetime.now(UTC) - duration
+
+
+def _size(text: str | None) -> int:
+    if text is None:
+        return PAGE
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= MOST_PAGE:
+        raise InvalidRunError(f"page[size] must be a number from 1 to {MOST_PAGE}", 400)
+    return int(text)

@@ -1,0 +1,26 @@
+// What the real @trigger.dev/core makes of cases, one JSON line each, answered with one JSON line each.
+// Run with tests/clients as the working directory, where the package is.
+import { createInterface } from "node:readline";
+import { TaskRunError, applyMetadataOperations } from "@trigger.dev/core/v3";
+
+function apply({ metadata, operations }) {
+  // Its pattern for slices remembers where it found the last one: begin as a new process would.
+  applyMetadataOperations({}, [{ type: "set", key: "$.a", value: 1 }]);
+  try {
+    const { newMetadata, unappliedOperations } = applyMetadataOperations(metadata, operations);
+    return { metadata: newMetadata, unapplied: unappliedOperations.map((one) => operations.indexOf(one)) };
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    return { thrown: error.message };
+  }
+}
+
+const judges = {
+  operations: apply,
+  error: ({ value }) => ({ valid: TaskRunError.safeParse(value).success }),
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { judge, ...given } = JSON.parse(line);
+  console.log(JSON.stringify(judges[judge](given)));
+}

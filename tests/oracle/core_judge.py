@@ -1,0 +1,34 @@
+"""Asks the real @trigger.dev/core, in Node."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+CLIENTS = Path(__file__).parents[1] / "clients"
+SCRIPT = Path(__file__).with_name("core.mjs")
+SECONDS = 60
+
+
+def judged(judge: str, cases: Iterable[Mapping[str, object]]) -> list[dict[str, Any]]:
+    """What core says about each of the cases. Installs it first where it is missing."""
+    node = shutil.which("node")
+    assert node, "this test needs node on the PATH; `make test` installs one where there is none"
+    if not (CLIENTS / "node_modules/@trigger.dev/core/package.json").exists():
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=CLIENTS, check=True)
+    lines = b"\n".join(orjson.dumps({"judge": judge, **case}) for case in cases)
+    # From its standard input, packages are looked for in the working directory.
+    done = subprocess.run(
+        [node, "--input-type=module", "--eval", SCRIPT.read_text()],
+        cwd=CLIENTS,
+        input=lines,
+        stdout=subprocess.PIPE,
+        timeout=SECONDS,
+        check=True,
+    )
+    return [orjson.loads(line) for line in done.stdout.splitlines()]
