@@ -15,9 +15,13 @@ RUN_STAMP := $(VENV)/.installed-run
 TEST_STAMP := $(VENV)/.installed-test
 DEMO_STAMP := demo/node_modules/.installed
 NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.installed,\
-	$(wildcard demo/package-lock.json tests/*/package-lock.json))
+	$(wildcard demo/package-lock.json examples/*/package-lock.json tests/*/package-lock.json))
+EXAMPLE := examples/progress-bar
+EXAMPLE_STAMP := $(EXAMPLE)/node_modules/.installed
+# What `make run` writes for programs beside it.
+DEV_ENV ?= .pgtide/dev.env
 
-.PHONY: help install run test check bench clean
+.PHONY: help install run example test check bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -26,6 +30,14 @@ install: $(TEST_STAMP) $(NODE_STAMPS) ## everything for running, testing and che
 
 run: $(RUN_STAMP) $(DEMO_STAMP) ## a Postgres, pgtide and a live demo page on http://127.0.0.1:3000
 	@exec $(BIN)/pgtide dev $(ARGS)
+
+# The page's server and a worker; both end together.
+example: $(RUN_STAMP) $(EXAMPLE_STAMP) ## while `make run` runs: a progress bar in React and a worker, on http://127.0.0.1:3001
+	@test -f $(DEV_ENV) || { echo "make: there is no $(DEV_ENV): start \`make run\` in another terminal first" >&2; exit 1; }
+	@set -a; . ./$(DEV_ENV); set +a; \
+	$(BIN)/python examples/worker.py & worker=$$!; \
+	trap 'kill $$worker 2>/dev/null' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
+	cd $(EXAMPLE) && $(WITH_NODE) npm start --silent
 
 # A file stays with one worker, in order: those that wait (tests/faults) begin before those that
 # compute (tests/unit). ARGS="-n 0" runs them in one process, e.g. to see what they print.
@@ -42,7 +54,7 @@ bench: $(TEST_STAMP) $(NODE_STAMPS) ## the benchmarks, JSON into bench/results
 
 clean: ## forget what make installed and built; the data in .pgtide stays
 	rm -rf $(VENV) build dist *.egg-info client/build client/src/*.egg-info .pytest_cache .ruff_cache .hypothesis
-	rm -rf demo/node_modules tests/*/node_modules
+	rm -rf demo/node_modules examples/*/node_modules tests/*/node_modules
 	find engine shapes client demo tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # PYTHON=… picks an interpreter; otherwise the first of these that is new enough.

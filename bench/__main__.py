@@ -23,6 +23,7 @@ BENCHMARKS = (
     "cache",
     "snapshot",
     "memory",
+    "runs",
     "sustained",
 )
 SHORT = 0.1

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from engine.access_keys import DEFAULT_ENVIRONMENT, AccessKeys, access_warnings, read_access_keys
 from engine.errors import DatabaseSetupError, PgtideError, SettingsError
@@ -58,17 +59,16 @@ def dev(flags: Flags, environ: Mapping[str, str]) -> int:
     notes: list[str] = []
     if settings.database_url is None and environ.get("DATABASE_URL"):
         notes.append("DATABASE_URL is left alone; --database-url makes pgtide dev follow it")
-    greeting: list[str] = []
-    from engine.development_key import development_key, key_path
+    if settings.insecure and local:
+        notes.append(f"no secret is set: whoever reaches {settings.listen_host} is served")
+    from engine import development
 
-    if not any(key.environment == DEFAULT_ENVIRONMENT for key in keys.secret_keys):
-        own = development_key(settings.data_dir)
-        settings = replace(settings, secret_keys=(own,))
-        greeting.append(
-            f"Back ends: TRIGGER_API_URL={{url}} TRIGGER_SECRET_KEY={own}  "
-            f"(kept in {key_path(settings.data_dir)})"
-        )
-    return _supervise(settings, environ, notes, greeting, warnings)
+    own = [key.text for key in keys.secret_keys if key.environment == DEFAULT_ENVIRONMENT]
+    if not own:
+        own = [development.secret_key(settings.data_dir)]
+        settings = replace(settings, secret_keys=(own[0],))
+    ready = partial(development.greet, own[0])
+    return _supervise(settings, environ, notes, warnings, ready)
 
 
 def serve(flags: Flags, environ: Mapping[str, str]) -> int:
@@ -121,8 +121,8 @@ def _supervise(
     settings: Settings,
     environ: Mapping[str, str],
     notes: Sequence[str] = (),
-    greeting: Sequence[str] = (),
     warnings: Sequence[str] = (),
+    on_ready: Callable[[str, Settings], None] = lambda url, settings: None,
 ) -> int:
     import logging
 
@@ -141,7 +141,7 @@ def _supervise(
         logger.warning("%s", notice)
     for note in notes:
         logger.info("%s", note)
-    return Supervisor(settings, greeting=greeting).run()
+    return Supervisor(settings, on_ready=on_ready).run()
 
 
 def _require_database(settings: Settings) -> str:

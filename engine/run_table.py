@@ -62,6 +62,9 @@ _NUMBERS = frozenset(("int2", "int4", "int8", "numeric", "float4", "float8"))
 _TIMES = frozenset(("timestamptz", "timestamp", "date"))
 _DOCUMENTS = frozenset(("json", "jsonb", "text", "varchar"))
 _TEXTS = frozenset(("text", "varchar", "bpchar"))
+_WORDS = ("task", "environment_id")
+"""What may be an enum."""
+
 _ARRAYS = ("tags", "realtime_streams")
 
 _KINDS: Mapping[str, frozenset[str]] = {
@@ -153,7 +156,8 @@ class RunTable:
 def _check_type(name: str, column: Column) -> None:
     kinds = _KINDS.get(name)
     array = name in _ARRAYS
-    fits = kinds is None or (column.base or column.type) in kinds or column.kind == "e"
+    fits = kinds is None or (column.base or column.type) in kinds
+    fits = fits or (column.kind == "e" and name in _WORDS)
     if column.dims and not array:
         fits = False
     if not fits or (array and not column.dims):

@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -85,13 +85,16 @@ class DatabaseService:
 
 class Supervisor:
     def __init__(
-        self, settings: Settings, modules: Modules | None = None, greeting: Sequence[str] = ()
+        self,
+        settings: Settings,
+        modules: Modules | None = None,
+        on_ready: Callable[[str, Settings], None] = lambda url, settings: None,
     ) -> None:
-        """Without `settings.database_url` it runs the embedded Postgres. `greeting` is printed, with
-        the `{url}`, once requests are served."""
+        """Without `settings.database_url` it runs the embedded Postgres. `on_ready` is told, once
+        requests are served, at which URL, and the settings with the database's."""
         self._settings = settings
         self._modules = modules or Modules()
-        self._greeting = greeting
+        self._on_ready = on_ready
         self._begin = time.monotonic()
         self._board = Board()
         self._numbers = metrics.Numbers()
@@ -225,8 +228,7 @@ class Supervisor:
         print(f"pgtide serves {listener.url(door)}  (ready in {seconds:.1f} s)", flush=True)
         if self._database is not None:
             print(f"Postgres: psql {settings.database_url}", flush=True)
-        for line in self._greeting:
-            print(line.replace("{url}", listener.url(door)), flush=True)
+        self._on_ready(listener.url(door), settings)
 
     def _end_all(self) -> None:
         logger.info("stopping")

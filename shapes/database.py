@@ -64,7 +64,9 @@ _LOST = (
 )
 
 
-_BEGIN_WORK = "begin isolation level read committed"
+# Times without a zone, in tables that are not ours, are UTC. Whoever waits for somebody's lock keeps a
+# connection from others.
+_BEGIN_WORK = "begin isolation level read committed; set local timezone = 'UTC'; set local lock_timeout = '10s'"
 _WORK_SHARE = 3
 """One of so many connections is for writing, so that snapshots cannot keep writers waiting."""
 
@@ -133,6 +135,8 @@ class Database:
                 raise
             finally:
                 await pool.release(connection)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+            raise DatabaseUnavailableError("Database has a row locked") from error
         except asyncpg.ReadOnlySQLTransactionError as error:
             raise DatabaseUnavailableError("Database takes no writes") from error
         except _LOST as error:

@@ -153,7 +153,7 @@ class Definitions:
         """What is wrong with a request may be right since a moment ago: a new column, a new label."""
         try:
             return await self._resolve(definition)
-        except InvalidRequestError:
+        except (InvalidRequestError, ForbiddenError):
             name = _name(definition)
             if not self._tables.agreed(name):
                 raise

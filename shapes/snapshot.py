@@ -213,7 +213,7 @@ class Snapshots:
             missed += entries
         if cutoff is not None:
             latest = tail.encoders.cutoff(shape, until) or cutoff
-            missed = settle(shape, tail.encoders, missed, visibility.sees, latest)
+            missed = settle(shape, tail.encoders, missed, visibility.sees, window, latest)
         return tuple(message.decode() for message in tail.encoders.encode(shape, missed))
 
     def _notify(self, handle: Handle) -> None:

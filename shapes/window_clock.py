@@ -31,7 +31,7 @@ from shapes.window_sql import WindowMove
 log = logging.getLogger("node")
 
 PERIOD_SECONDS: Final = 0.25
-FOLLOWED_SECONDS: Final = 120.0
+FOLLOWED_SECONDS: Final = 60.0
 """A shape that nobody has read for so long lets Postgres sleep."""
 
 REACH_SECONDS: Final = 10.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from engine.log.layout import INDEX_STEP
+from engine.lsn import Offset
 from engine.tick import TICK_IDENTITY, is_inside
 from shapes.encoder import DELETE, Entry
 from shapes.routing import Encoders
@@ -15,10 +17,12 @@ def settle(
     encoders: Encoders,
     entries: list[Entry],
     sees: Callable[[int], bool],
+    since: Offset,
     cutoff: str,
 ) -> list[Entry]:
     """What a snapshot lacks, given all that happened to its rows from when it was taken, or before,
-    until where the log takes over. There the window is at `cutoff`.
+    until where the log takes over. There the window is at `cutoff`; the snapshot was read with the one
+    of `since`.
 
     `entries` take no notice of the window's moves: they are those of a shape with the rows since the
     cut-off that the snapshot was read with, and a delete for every row that a tick names, whether the
@@ -34,7 +38,7 @@ def settle(
         if entry.old is not None:
             leaving.pop(encoder.key(entry.old), None)
         if version.replica_identity == TICK_IDENTITY:
-            if entry.old is not None:
+            if entry.old is not None and entry.lsn >= since.lsn:
                 leaving[encoder.key(entry.old)] = entry
             continue
         if not sees(entry.xid):
@@ -44,4 +48,10 @@ def settle(
             leaving.pop(key, None)
             if not is_inside(entry.new[version.positions[shape.window.column]], cutoff):
                 leaving[key] = entry._replace(kind=DELETE, old=entry.new)
-    return [*missed, *leaving.values()]
+    # They come last, whatever order they left in.
+    last = entries[-1] if entries else None
+    return missed + [
+        one._replace(lsn=last.lsn, index=last.index + INDEX_STEP * number)
+        for number, one in enumerate(leaving.values(), 1)
+        if last is not None
+    ]

@@ -47,6 +47,14 @@ alter default privileges in schema pgtide, :"schema" grant select on tables to :
 -- Lets error messages name the state and the age of a transaction that is in the way.
 grant pg_read_all_stats to :"reader";
 
--- What a backend does with runs and batches.
+-- What the API over HTTP writes: triggering, metadata, wait tokens, packets. Leave it out if pgtide
+-- should only be read from; such requests are then refused.
+grant insert, update, delete on
+    pgtide.runs, pgtide.batches, pgtide.wait_tokens, pgtide.packets, pgtide.trigger_keys
+to :"reader";
+
+-- What a backend does with runs and what belongs to them.
 grant usage on schema pgtide to :"writer";
-grant select, insert, update, delete on pgtide.runs, pgtide.batches to :"writer";
+grant select, insert, update, delete on
+    pgtide.runs, pgtide.batches, pgtide.wait_tokens, pgtide.packets
+to :"writer";

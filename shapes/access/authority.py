@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import logging
 import os
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -161,7 +162,7 @@ class Authority:
         if realtime is not None:
             payload["realtime"] = dict(realtime)
         if one_time:
-            payload["otu"] = True
+            payload |= {"otu": True, "jti": _unique()}
         if shapes:
             payload["shapes"] = list(shapes)
         return sign(payload, key.key, key.kid)
@@ -184,8 +185,13 @@ class Authority:
         )
 
     def claims(self, environment: str) -> dict[str, object]:
-        """What clients that sign for themselves put into their tokens."""
+        """What all tokens of an environment say."""
         return {"sub": environment, "pub": True}
+
+    def claims_to_sign(self, environment: str) -> dict[str, object]:
+        """What clients that sign for themselves put into one token. It differs each time, since two
+        tokens that may be used once must not be the same when they are made in the same second."""
+        return {**self.claims(environment), "jti": _unique()}
 
     def token_headers(
         self,
@@ -233,6 +239,10 @@ class Authority:
         ring = KeyRing(keys, insecure=self._settings.insecure)
         self._identities = ring.identities
         return ring
+
+
+def _unique() -> str:
+    return secrets.token_hex(12)
 
 
 def _bearer(authorization: str | None) -> str:

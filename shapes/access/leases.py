@@ -12,6 +12,8 @@ from shapes.access.authority import Authority
 from shapes.access.grant import Grant
 
 SWEEP_SECONDS = 0.25
+_FAR = 1e12
+"""Seconds since 1970 that nobody will see."""
 
 
 class Leases:
@@ -23,7 +25,7 @@ class Leases:
         self._now = now
         self._held: dict[_Lease, None] = {}
         self._due: dict[int, dict[_Lease, None]] = {}
-        """Those that will expire, by the second after which they have."""
+        """Those that will expire, by the number of the period at whose beginning they have."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -51,7 +53,7 @@ class Leases:
         if self._authority.refresh():
             over = [lease for lease in self._held if not self._authority.counts(lease.grant)]
         else:
-            now = self._now()
+            now = self._now() / SWEEP_SECONDS
             over = [lease for due in self._due if due <= now for lease in self._due[due]]
         for lease in over:
             self._release(lease)
@@ -78,4 +80,6 @@ class _Lease:
         self.grant = grant
         self.end = end
         expires_at = grant.expires_at
-        self.due = None if expires_at is None or expires_at > 1e12 else math.ceil(expires_at)
+        self.due: int | None = None
+        if expires_at is not None and expires_at < _FAR:
+            self.due = math.ceil(expires_at / SWEEP_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
@@ -10,7 +11,14 @@ from engine.redaction import MASK
 if TYPE_CHECKING:
     from shapes.http.exchange import Exchange
 
-SECRETS = frozenset(("secret", "api_secret", "token", "access_token", "api_key", "password"))
+SECRETS = frozenset(
+    (
+        *("secret", "api_secret", "token", "access_token", "api_key", "apikey"),
+        *("password", "authorization", "bearer", "jwt", "key", "seal"),
+    )
+)
+_SEALED = re.compile(r"(/callback/)[^/]+")
+"""A path whose last segment is what opens it."""
 
 
 def redacted(query: bytes) -> str:
@@ -28,7 +36,8 @@ def line_of(exchange: Exchange, client: tuple[str, int] | None, seconds: float) 
     """What a client asked and how it was answered."""
     scope = exchange.scope
     query: bytes = scope["query_string"]
-    path = scope["raw_path"].decode("latin-1") + ("?" + redacted(query) if query else "")
+    path = _SEALED.sub(rf"\1{MASK}", scope["raw_path"].decode("latin-1"))
+    path += "?" + redacted(query) if query else ""
     return (
         f"{scope['method']} {path}  status={exchange.status} bytes={exchange.sent} "
         f"ms={seconds * 1000:.1f} client={client[0] if client else '-'}"

@@ -177,12 +177,15 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
+        if name == b"authorization" and any(one == name for one, _ in self._headers):
+            # Which of them counts would be anybody's guess.
+            self._stop_parsing(400)
         self._headers.append((name, value))
         self._headers_bytes += len(name) + len(value)
         limits = self.server.limits
         if self._headers_bytes > limits.headers or len(self._headers) > limits.header_count:
             self._stop_parsing(431)
-        if name == b"content-length" and int(value) > limits.body:
+        if name == b"content-length" and int(value) > limits.body_of(self._url):
             self._stop_parsing(413)
         if name == b"expect":
             self._expects_continue = value.lower() == b"100-continue"
@@ -225,7 +228,8 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
-        if self._body_bytes > self.server.limits.body:
+        limits = self.server.limits
+        if self._body_bytes > limits.body and self._body_bytes > limits.body_of(self._url):
             self._stop_parsing(413)
         if self._incoming is not None and not self._incoming.feed(body):
             self._pause_reading()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from engine.settings import Settings
+
+_STREAMED = re.compile(rb"/api/v3/batches/[^/?]+/items(\?|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,16 +17,22 @@ class Limits:
     `read_seconds` is the idle life of a connection and the time in which a whole request has to
     arrive; `send_seconds` is how long a client may take nothing of what is sent to it. Of what a
     client does not take, about `unsent` is held for it here, and `system_unsent` by the system.
+    `streamed_body` is for requests whose handlers take the body piece by piece.
     """
 
     url: int = 64 << 10
     headers: int = 64 << 10
     header_count: int = 100
     body: int = 12 << 20
+    streamed_body: int = 3000 << 20
     read_seconds: float = 60.0
     send_seconds: float = 30.0
     unsent: int = 16 << 10
     system_unsent: int = 128 << 10
+
+    def body_of(self, url: bytes) -> int:
+        """How large the body of a request to this URL may be."""
+        return self.streamed_body if _STREAMED.match(url) else self.body
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:

@@ -8,6 +8,8 @@ from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from shapes.definition import Definition, Invalid, InvalidRequestError, Subset
+from shapes.runs.durations import duration_of
+from shapes.window import Window
 from shapes.wire import LogOffset, RequestOffset, Special, parse_offset
 
 Parameters = dict[str, str]
@@ -139,7 +141,22 @@ def _definition(parameters: Parameters, *, full_replica: bool, changes_only: boo
         full_replica,
         changes_only,
         parameters.get("queryable_columns"),
+        window=_window(parameters),
     )
+
+
+def _window(parameters: Parameters) -> Window | None:
+    """`window[created_at]=24h`: only rows that are not older."""
+    windows = _map(parameters, "window[")
+    if not windows:
+        return None
+    (column, text), *others = windows
+    length = duration_of(text)
+    if others:
+        raise InvalidRequestError.of("window", "there can be one only")
+    if length is None:
+        raise InvalidRequestError.of("window", "must be a duration such as 90s, 24h or 7d")
+    return Window(column, int(length.total_seconds()))
 
 
 def _choice(

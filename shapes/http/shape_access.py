@@ -10,7 +10,7 @@ from engine.access_keys import DEFAULT_ENVIRONMENT
 from engine.settings import Settings
 from shapes.access.authority import UNKNOWN, Authority, UnknownCredentialError
 from shapes.access.grant import AuthenticationError, ForbiddenError, Grant, TableGrant
-from shapes.access.scopes import ANY_ACTION
+from shapes.access.scopes import ANY_ACTION, SHAPES
 from shapes.definition import Definition, InvalidRequestError
 from shapes.http.request import Parameters, ShapeRequest
 from shapes.http.responder import Responder
@@ -18,10 +18,6 @@ from shapes.identifiers import parse_columns, parse_table
 from shapes.where.rendering import quote_identifier
 
 READ = "read"
-SHAPES = "shapes"
-"""The type of resource that the tables are. Only scopes that name it open them: tokens for runs may
-say `read:all` or `admin`, and whoever gave them out did not think of the other tables."""
-
 SECRET_PARAMETERS = ("secret", "api_secret")
 
 _NO_SECRET = "Unauthorized - Invalid API secret"
@@ -130,6 +126,8 @@ def _bounded(definition: Definition, limit: TableGrant) -> Definition:
     if limit.columns is not None:
         _check_columns("columns", definition.columns, limit.columns)
         _check_columns("queryable_columns", bound, limit.columns)
+        if definition.window is not None:
+            _check_names((definition.window.column,), limit.columns)
         if bound is None:
             bound = ",".join(map(quote_identifier, limit.columns))
     return definition._replace(queryable_columns=bound, within=limit)
@@ -142,6 +140,10 @@ def _check_columns(field: str, text: str | None, granted: Sequence[str]) -> None
         names = parse_columns(text)
     except ValueError as error:
         raise InvalidRequestError.of(field, str(error)) from error
+    _check_names(names, granted)
+
+
+def _check_names(names: Sequence[str], granted: Sequence[str]) -> None:
     refused = [name for name in names if name not in granted]
     if refused:
         raise ForbiddenError(

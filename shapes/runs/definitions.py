@@ -86,9 +86,9 @@ class _Clause:
         found = [self._comparison("tags", "&&", array_text(tags))] if tags else []
         for resource in sorted(resources, key=str):
             if resource.type == TAGS and resource.id is None:
-                found.append(f"cardinality({self._runs.quoted('tags')}) > 0")
+                found.append(self._test("cardinality({}) > 0", "tags"))
             elif resource.type == BATCH and resource.id is None:
-                found.append(f"{self._runs.quoted('batch_id')} is not null")
+                found.append(self._test("{} is not null", "batch_id"))
             elif resource.type != TAGS and resource.id is not None:
                 name = "task" if resource.type == TASKS else "batch_id"
                 found.append(self._comparison(name, "=", resource.id))
@@ -97,6 +97,13 @@ class _Clause:
     def refuse(self) -> None:
         """No row at all."""
         self._conditions.append("false")
+
+    def _test(self, condition: str, name: str) -> str:
+        return (
+            "false"
+            if self._runs.column(name) is None
+            else condition.format(self._runs.quoted(name))
+        )
 
     def _comparison(self, name: str, operator: str, value: str) -> str:
         if self._runs.column(name) is None:
@@ -122,7 +129,9 @@ def narrowing(grant: Grant, run_id: str) -> frozenset[Resource] | None:
     return frozenset(
         Resource(scope.type, scope.id)
         for scope in grant.scopes or ()
-        if scope.action in (READ, ANY_ACTION) and scope.type in (TASKS, TAGS, BATCH)
+        if scope.action in (READ, ANY_ACTION)
+        and scope.type in (TASKS, TAGS, BATCH)
+        and scope.id != ""
     )
 
 

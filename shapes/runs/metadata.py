@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, cast
 import asyncpg
 import orjson
 
-from engine.errors import PgtideError
 from shapes.database import Database
 from shapes.runs.metadata_operations import (
     InvalidOperationError,
@@ -18,19 +17,24 @@ from shapes.runs.metadata_operations import (
     apply_operations,
     parse_operations,
 )
+from shapes.runs.new_run import METADATA_BYTES, InvalidRunError
+from shapes.runs.run_changes import NoSuchRunError
 from shapes.runs.run_conditions import Conditions, needed
 from shapes.runs.run_store import RunStore
 from shapes.runs.run_table import RunTable
 from shapes.runs.trigger_keys import hash_of
-
-MOST_BYTES = 256 << 10
-"""Of metadata as JSON."""
 
 KEPT_AFTER_END = 3600
 """Seconds for which the metadata of a run that is over may be changed."""
 
 _REPEATABLE = frozenset(("delete", "remove", "set", "update"))
 """Operations that have no other effect when they are done twice."""
+
+# Few connections are for writing: whoever holds a run for longer must not keep them all.
+_WAIT_BRIEFLY = "set local lock_timeout = '5s'"
+
+_NO_ID = (asyncpg.InvalidTextRepresentationError, asyncpg.NumericValueOutOfRangeError)
+"""A text that is no value of the column's type is nobody's id."""
 
 # Each request that leaves a key takes away two that have expired, so there are never many of them.
 _LEAVE_KEY = """
@@ -48,22 +52,6 @@ _LEAVE_KEY = """
     on conflict do nothing
     returning true
 """
-
-
-class MetadataError(PgtideError):
-    """Metadata that cannot be changed as it was asked for; answered with `status`."""
-
-    code = "metadata"
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class NoSuchRunError(PgtideError):
-    """There is no such run in the environment."""
-
-    code = "no_such_run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +91,21 @@ class _Run(NamedTuple):
 
 
 class RunMetadata:
-    """The metadata of the runs of a table, in one environment at a time."""
+    """The metadata of the runs of a table, in one environment at a time.
+
+    Methods raise InvalidRunError, MissingColumnError and what `Database.work` raises.
+    """
 
     def __init__(self, database: Database, table: RunTable) -> None:
         self._database = database
         self._store = RunStore(table)
 
     async def read(self, environment: str, run_id: str) -> Metadata:
-        """Raises NoSuchRunError, MetadataError, MissingColumnError and DatabaseUnavailableError."""
         try:
             async with self._database.work() as work:
                 return (await self._existing(work, environment, run_id)).metadata
-        except asyncpg.InvalidTextRepresentationError as error:
-            raise NoSuchRunError("there is no such run") from error
+        except _NO_ID as error:
+            raise NoSuchRunError from error
 
     async def change(
         self, environment: str, run_id: str, change: MetadataChange, request: str | None
@@ -124,22 +114,23 @@ class RunMetadata:
         run's own afterwards.
 
         `request` is the same when a client repeats a request whose answer did not reach it: what
-        was done then is not done again. Takes `change` over. Raises NoSuchRunError, MetadataError,
+        was done then is not done again. Takes `change` over. Raises NoSuchRunError, InvalidRunError,
         TooMuchWorkError, MissingColumnError and DatabaseUnavailableError.
         """
         try:
             async with self._database.work() as work:
+                await work.execute(_WAIT_BRIEFLY)
                 if not change.repeatable and request is not None:
                     key = hash_of("metadata", environment, run_id, request)
                     if await work.fetchval(_LEAVE_KEY, key, run_id) is None:
                         return (await self._existing(work, environment, run_id)).metadata
                 return await self._change(work, environment, run_id, change)
         except asyncpg.UntranslatableCharacterError as error:
-            raise MetadataError("metadata cannot contain NUL characters", 400) from error
-        except asyncpg.InvalidTextRepresentationError as error:
-            raise NoSuchRunError("there is no such run") from error
+            raise InvalidRunError("metadata cannot contain NUL characters", 400) from error
+        except _NO_ID as error:
+            raise NoSuchRunError from error
         except (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError) as error:
-            raise MetadataError(
+            raise InvalidRunError(
                 "another transaction is at work on the run: try again", 409
             ) from error
 
@@ -149,7 +140,7 @@ class RunMetadata:
         runs = await self._locked(work, environment, run_id, change)
         run = runs[run_id]
         if run.over:
-            raise MetadataError("Cannot update metadata for a completed run", 422)
+            raise InvalidRunError("Cannot update metadata for a completed run", 422)
         parent = run.parent if run.parent in runs else None
         root = run.root if run.root in runs else None
         before = {name: _written(one.metadata) for name, one in runs.items()}
@@ -189,13 +180,13 @@ class RunMetadata:
             if run is not None:
                 found[name] = run
         if run_id not in found:
-            raise NoSuchRunError("there is no such run")
+            raise NoSuchRunError
         return found
 
     async def _existing(self, work: asyncpg.Connection, environment: str, run_id: str) -> _Run:
         run = await self._find(work, environment, run_id)
         if run is None:
-            raise NoSuchRunError("there is no such run")
+            raise NoSuchRunError
         return run
 
     async def _find(
@@ -229,19 +220,19 @@ def _read(text: str | None) -> Metadata:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise MetadataError("the metadata of this run is no JSON object", 422)
+        raise InvalidRunError("the metadata of this run is no JSON object", 422)
     return cast("Metadata", value)
 
 
 def _written(metadata: Metadata) -> bytes:
-    """As JSON, the same for equal metadata. Raises MetadataError."""
+    """As JSON, the same for equal metadata. Raises InvalidRunError."""
     try:
         return orjson.dumps(metadata, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
-        raise MetadataError("metadata is nested too deeply", 413) from error
+        raise InvalidRunError("metadata is nested too deeply", 413) from error
 
 
 def _check_size(text: bytes) -> None:
-    """Raises MetadataError."""
-    if len(text) > MOST_BYTES:
-        raise MetadataError(f"metadata may have {MOST_BYTES >> 10} KiB at most", 413)
+    """Raises InvalidRunError."""
+    if len(text) > METADATA_BYTES:
+        raise InvalidRunError(f"metadata may have {METADATA_BYTES >> 10} KiB at most", 413)

@@ -130,7 +130,7 @@ class _Work:
             return True
         try:
             return self._change(kind, key, value)
-        except PathError:
+        except (PathError, RecursionError):
             return False
 
     def _change(self, kind: str, key: str, value: Json) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import uuid4
 
@@ -135,8 +135,9 @@ def delay_of(value: object, now: datetime) -> datetime | None:
         return now + duration if duration else None
     try:
         date = datetime.fromisoformat(value)
-        date = date.replace(tzinfo=now.tzinfo) if date.tzinfo is None else date
-    except ValueError as error:
+        # In UTC: a column without a time zone would lose another one's offset.
+        date = date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise InvalidRunError(
             f"Invalid delay {written(value)}: use a duration like 1h30m, or an ISO 8601 date"
         ) from error

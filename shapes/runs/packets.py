@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -38,8 +39,10 @@ class Packet(NamedTuple):
 class PacketAddresses:
     """Addresses at which one packet may be uploaded or downloaded for a while, by whoever has them."""
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: Authority, now: Callable[[], float] = time.time) -> None:
+        """`now` gives seconds since 1970."""
         self._authority = authority
+        self._now = now
 
     def upload(self, base: str, environment: str, path: str) -> str:
         return self._address(base, "PUT", environment, path, UPLOAD_SECONDS)
@@ -53,11 +56,11 @@ class PacketAddresses:
         text = _sealed_text(method, path, expires)
         if not self._authority.is_sealed(environment, text, seal):
             raise PacketAddressError("this address was not given out here")
-        if int(expires) < time.time():
+        if int(expires) < self._now():
             raise PacketAddressError("this address has expired: ask for a new one")
 
     def _address(self, base: str, method: str, environment: str, path: str, seconds: int) -> str:
-        expires = str(int(time.time()) + seconds)
+        expires = str(int(self._now()) + seconds)
         seal = self._authority.seal(environment, _sealed_text(method, path, expires))
         where = f"{quote(environment, safe='')}/{quote(path, safe='')}"
         return f"{base}/api/v1/packet-data/{where}?expires={expires}&seal={seal}"

@@ -79,7 +79,9 @@ class Presentation:
             if new[place] != old[place]:
                 shown[name] = new[place]
         for name, make, places in self._made:
-            values = [new[place] for place in places]
-            if UNSENT not in values and values != [old[place] for place in places]:
-                shown[name] = make(*values)
+            values, before = [new[place] for place in places], [old[place] for place in places]
+            if values != before and UNSENT not in values:
+                value = make(*values)
+                if UNSENT in before or value != make(*before):
+                    shown[name] = value
         return shown

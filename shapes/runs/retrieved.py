@@ -8,15 +8,17 @@ from typing import Any, cast
 import orjson
 
 from engine.run_statuses import FINAL, STATUSES
+from shapes.runs.encodings import NOTHING, decoded
 from shapes.runs.run_store import Record, moment
 from shapes.runs.values import JSON, error
 
 Member = dict[str, Any]
 
-_SUPER_JSON = "application/super+json"
-STORE = "application/store"
 _QUEUED = frozenset(("QUEUED", "DELAYED", "PENDING_VERSION"))
 _EXECUTING = frozenset(("EXECUTING", "DEQUEUED"))
+_DISPENSABLE = frozenset(
+    ("payload", "output", "metadata", "error", "ttl", "startedAt", "expiredAt")
+)
 _TIMES = {
     "startedAt": "started_at",
     "finishedAt": "completed_at",
@@ -71,7 +73,7 @@ def whole(run: Record, skipped: Collection[str] = ()) -> Member:
     }
     for name in PACKETS:
         value = decoded(run.get(name), run.get(f"{name}_type"))
-        if value is not None:
+        if value is not NOTHING:
             members[name] = value
     failure = _error(run.get("error"))
     if failure is not None:
@@ -81,59 +83,6 @@ def whole(run: Record, skipped: Collection[str] = ()) -> Member:
         for name, value in members.items()
         if name not in skipped or name not in _DISPENSABLE
     }
-
-
-_DISPENSABLE = frozenset((*PACKETS, "metadata", "error", "ttl", "startedAt", "expiredAt"))
-
-
-def decoded(data: object, kind: str | None) -> object:
-    """What a payload or an output means, as JSON has it: dates are texts, and so on. None for
-    nothing, and for what is stored elsewhere."""
-    if not isinstance(data, str):
-        return data  # A column of JSON.
-    kind = kind or JSON
-    if not data or kind == STORE:
-        return None
-    if kind not in (JSON, _SUPER_JSON):
-        return data
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return data
-    if kind == _SUPER_JSON and isinstance(value, dict):
-        return _plain(cast("Member", value))
-    return value
-
-
-def _plain(document: Member) -> object:
-    """A super-JSON document without the types of its values; what was undefined is absent."""
-    value: object = document.get("json")
-    meta = document.get("meta")
-    types = cast("Member", meta).get("values") if isinstance(meta, dict) else None
-    if isinstance(types, list):
-        return None if cast("list[Any]", types)[:1] == ["undefined"] else value
-    for path, kinds in (cast("Member", types) if isinstance(types, dict) else {}).items():
-        if kinds == ["undefined"]:
-            _remove(value, path)
-    return value
-
-
-def _remove(value: object, path: str) -> None:
-    """Remove the member at a path whose segments are separated by dots (escaped in names)."""
-    *parents, last = [part.replace("\0", ".") for part in path.replace("\\.", "\0").split(".")]
-    for part in parents:
-        if isinstance(value, dict):
-            value = cast("Member", value).get(part)
-        elif (
-            isinstance(value, list)
-            and part.isdecimal()
-            and int(part) < len(cast("list[Any]", value))
-        ):
-            value = cast("list[Any]", value)[int(part)]
-        else:
-            return
-    if isinstance(value, dict):
-        cast("Member", value).pop(last, None)
 
 
 def _flags(status: str) -> Member:

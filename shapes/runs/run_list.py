@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -31,6 +30,36 @@ class Page(NamedTuple):
     previous: str | None
 
 
+class Cursor(NamedTuple):
+    """A run's place in the order. Clients that go on from a page send its request's cursor along with
+    the new one, so each tells how many steps it is from the first page: the later one counts."""
+
+    step: int
+    time: str
+    run_id: str
+
+    @classmethod
+    def parse(cls, text: str | None) -> Cursor | None:
+        """Raises InvalidRunError."""
+        if not text:
+            return None
+        try:
+            padded = text + "=" * (-len(text) % 4)
+            step, time, run_id = (
+                base64.b64decode(padded, b"-_", validate=True).decode().split(" ", 2)
+            )
+            datetime.fromisoformat(time)
+            return cls(int(step[:9]), time, run_id)
+        except ValueError as error:
+            raise InvalidRunError(
+                "page[after] and page[before] take cursors of a page", 400
+            ) from error
+
+    def __str__(self) -> str:
+        text = f"{self.step} {self.time} {self.run_id}"
+        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
 class RunList:
     """The runs of a table."""
 
@@ -42,13 +71,16 @@ class RunList:
         """The page that a query asks for: `page[size]`, `page[after]` or `page[before]`, and filters
         as `filter[status]`. Raises InvalidRunError, MissingColumnError."""
         size = _size(query.get("page[size]"))
-        after, before = query.get("page[after]"), query.get("page[before]")
+        after, before = (
+            Cursor.parse(query.get("page[after]")),
+            Cursor.parse(query.get("page[before]")),
+        )
+        backwards = before is not None and (after is None or before.step > after.step)
+        cursor = before if backwards else after
         table = self._store.table
         where = self._store.where(environment)
         _filter(where, table, query)
-        cursor = after or before
-        backwards = bool(before and not after)
-        if cursor:
+        if cursor is not None:
             _turn(where, table, cursor, ">" if backwards else "<")
         order = "asc" if backwards else "desc"
         keys = ", ".join(f"r.{table.quoted(name)} {order}" for name in ("created_at", "id"))
@@ -60,17 +92,16 @@ class RunList:
         if backwards:
             runs.reverse()
         has_next, has_previous = (True, more) if backwards else (more, cursor is not None)
+        step = 1 + (0 if cursor is None else cursor.step)
+
+        def at(run: Record) -> str:
+            return str(Cursor(step, run["created_at"], run["id"]))
+
         return Page(
             runs,
-            cursor_of(runs[-1]) if runs and has_next else None,
-            cursor_of(runs[0]) if runs and has_previous else None,
+            at(runs[-1]) if runs and has_next else None,
+            at(runs[0]) if runs and has_previous else None,
         )
-
-
-def cursor_of(run: Record) -> str:
-    """The place of a run in the order."""
-    text = f"{run['created_at']} {run['id']}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def values_of(query: Mapping[str, str], name: str) -> list[str]:
@@ -81,16 +112,10 @@ def values_of(query: Mapping[str, str], name: str) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-def _turn(where: Conditions, table: RunTable, cursor: str, operator: str) -> None:
+def _turn(where: Conditions, table: RunTable, cursor: Cursor, operator: str) -> None:
     """Only what lies behind the cursor."""
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode()
-        time, run_id = text.split(" ", 1)
-        datetime.fromisoformat(time)
-    except (ValueError, binascii.Error) as error:
-        raise InvalidRunError("the cursor of the page is none that was given out", 400) from error
     names = ("created_at", "id")
-    place = where.parameter(record_of(table, {"created_at": time, "id": run_id}))
+    place = where.parameter(record_of(table, {"created_at": cursor.time, "id": cursor.run_id}))
     left = ", ".join(f"r.{table.quoted(name)}" for name in names)
     right = ", ".join(f"n.{table.quoted(name)}" for name in names)
     read = f"json_populate_record(null::{table.sql}, {place}::json)"
@@ -108,7 +133,8 @@ def _filter(where: Conditions, table: RunTable, query: Mapping[str, str]) -> Non
     if batches := values_of(query, "batch"):
         where.one_of("batch_id", batches)
     if tags := values_of(query, "tag"):
-        where.add(f"r.{needed(table, 'tags')} && {where.parameter(tags)}::text[]")
+        needed(table, "tags")
+        _compare(where, table, "tags", "&&", tags)
     if test := query.get("filter[isTest]"):
         truth = f"coalesce(r.{needed(table, 'is_test')}, false)"
         where.add(truth if test == "true" else f"not {truth}")
@@ -128,10 +154,13 @@ def _filter_times(where: Conditions, table: RunTable, query: Mapping[str, str]) 
         time = read(text)
         if time is None:
             raise InvalidRunError(f"filter[createdAt][{name}] cannot be read", 400)
-        place = where.parameter(record_of(table, {"created_at": time}))
-        column = table.quoted("created_at")
-        source = f"json_populate_record(null::{table.sql}, {place}::json)"
-        where.add(f"r.{column} {operator} (select n.{column} from {source} as n)")
+        _compare(where, table, "created_at", operator, time)
+
+
+def _compare(where: Conditions, table: RunTable, name: str, operator: str, value: object) -> None:
+    place, column = where.parameter(record_of(table, {name: value})), table.quoted(name)
+    source = f"json_populate_record(null::{table.sql}, {place}::json)"
+    where.add(f"r.{column} {operator} (select n.{column} from {source} as n)")
 
 
 def _words(table: RunTable, status: str) -> list[str]:
@@ -150,7 +179,7 @@ def _date(text: str) -> datetime | None:
         time = datetime.fromisoformat(text)
     except (ValueError, OverflowError, OSError):
         return None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _ago(text: str) -> datetime | None:

@@ -7,16 +7,19 @@ whether a table has, say, its statuses as texts or as an enum.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import orjson
 
+from shapes.runs.encodings import NOTHING, SUPER_JSON, decoded
 from shapes.runs.new_run import InvalidRunError, NewRun
 from shapes.runs.run_conditions import Conditions, needed, record_of
 from shapes.runs.run_table import RunTable
+from shapes.runs.values import JSON
 
 Record = dict[str, Any]
 """A run by the names of its fields, as far as the table has them: JSON's values, except that times are
@@ -26,6 +29,12 @@ _KEPT_BY_CLOCK = ("created_at", "updated_at")
 _FORGOTTEN_AFTER = frozenset(("FAILED", "CRASHED", "SYSTEM_FAILURE", "TIMED_OUT", "EXPIRED"))
 """A run that ended like this does not keep its idempotency key from starting another one."""
 
+_NUMBERS = ("int2", "int4", "int8")
+_TYPES = """
+    select attname::text, typname::text
+    from pg_attribute join pg_type on pg_type.oid = atttypid
+    where attrelid = $1::regclass and attnum > 0 and not attisdropped
+"""
 _OF_KEYS = ("id", "status", "task", "idempotency_key", "idempotency_key_expires_at")
 _ONLY_IF_MAPPED = ("tags", "batch_id", "delay_until", "ttl", "idempotency_key")
 """What would be lost in a table that has no column for it, and must not be."""
@@ -45,6 +54,7 @@ class RunStore:
 
     def __init__(self, table: RunTable) -> None:
         self.table = table
+        self._known_types: Mapping[str, str] | None = None
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -101,10 +111,13 @@ class RunStore:
     ) -> None:
         """New rows, in one statement. `parents` has those that there are; `token` is the digest of
         the one-time token that starts them. Raises InvalidRunError, MissingColumnError."""
-        table = self.table
+        table, types = self.table, await self._types(work)
         rows = [
             self._row(environment, run, parents.get(run.parent_id or ""), token) for run in runs
         ]
+        for run, row in zip(runs, rows, strict=True):
+            typed = table.column("payload_type") is not None
+            row["payload"] = _fitting_payload(run, typed=typed, kind=types.get("payload"))
         names = [name for name in rows[0] if table.column(name)]
         clock = [name for name in (*_KEPT_BY_CLOCK, "queued_at") if table.column(name)]
         columns = ", ".join(map(table.quoted, [*names, *clock]))
@@ -116,6 +129,29 @@ class RunStore:
             f" select {read} from json_populate_recordset(null::{table.sql}, $1::json) as r",
             orjson.dumps(data).decode(),
         )
+
+    async def fitted(self, work: asyncpg.Connection, runs: Sequence[NewRun]) -> list[NewRun]:
+        """The runs with ids that the table's column can hold. Raises InvalidRunError."""
+        kind = (await self._types(work)).get("id")
+        if kind == "uuid":
+            return [replace(run, id=str(uuid4())) for run in runs]
+        if kind in _NUMBERS:
+            raise InvalidRunError(
+                "the ids of the table of runs are numbers: to start runs, it needs a text or a uuid"
+            )
+        return list(runs)
+
+    async def _types(self, work: asyncpg.Connection) -> Mapping[str, str]:
+        """The types of the columns that a table of the user's has for fields."""
+        if self._known_types is None:
+            found: dict[str, str] = {}
+            if (self.table.schema, self.table.name) != ("pgtide", "runs"):
+                rows = await work.fetch(_TYPES, self.table.sql)
+                there: dict[str, str] = {row[0]: row[1] for row in rows}
+                columns = self.table.columns.items()
+                found = {name: there[column] for name, column in columns if column in there}
+            self._known_types = found
+        return self._known_types
 
     def _now(self, name: str) -> str:
         """The time of a new row (`r`); a delayed run is not queued yet."""
@@ -139,7 +175,7 @@ class RunStore:
             "depth": parent.depth + 1 if parent else 0,
             "trigger_function": run.trigger_function,
             "metadata": run.metadata,
-            "payload": run.payload,
+            "payload": None,
             "payload_type": run.payload_type,
             "is_test": run.test,
             "ttl": run.ttl,
@@ -222,6 +258,20 @@ class RunStore:
         """From now on the run's idempotency key starts another one."""
         none = {"idempotency_key": None, "idempotency_key_expires_at": None}
         await self.change(work, environment, run_id, none)
+
+
+def _fitting_payload(run: NewRun, *, typed: bool, kind: str | None) -> object:
+    """The payload for a column of the type `kind`. Unless the table has a column for how it is encoded
+    (`typed`), it is plain JSON."""
+    text = run.payload
+    if text is None:
+        return None
+    if not typed and run.payload_type == SUPER_JSON:
+        value = decoded(text, SUPER_JSON)
+        text = None if value is NOTHING else orjson.dumps(value).decode()
+    if text is not None and kind in ("json", "jsonb") and run.payload_type in (JSON, SUPER_JSON):
+        return orjson.Fragment(text)
+    return text
 
 
 def moment(text: str | None) -> datetime | None:

@@ -63,6 +63,7 @@ class Triggering:
             if triggered is None:
                 if keys.token is not None and keys.token in known:
                     raise TokenUsedError(run.task)
+                [run] = await self._store.fitted(work, [run])
                 parents = await self._store.parents(work, environment, [run.parent_id])
                 token = None if keys.token is None else keys.token.hex()
                 await self._store.insert(work, environment, [run], parents, token)
@@ -86,6 +87,7 @@ class Triggering:
     ) -> list[Triggered]:
         """Start several runs in the caller's transaction; what became of each, in order."""
         await self._keys.lock(work, _key_locks(environment, runs))
+        runs = await self._store.fitted(work, runs)
         keys = [(run.task, run.idempotency_key) for run in runs if run.idempotency_key is not None]
         found = await self._store.by_idempotency_key(work, environment, keys)
         parents = await self._store.parents(work, environment, [run.parent_id for run in runs])

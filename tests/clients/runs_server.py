@@ -26,6 +26,8 @@ class RunsServer:
         """For programs of node."""
         return {
             "PGTIDE_URL": self.url,
+            "TRIGGER_API_URL": self.url,
+            "TRIGGER_SECRET_KEY": self.root_key,
             "PGTIDE_ROOT_KEY": self.root_key,
             "PGTIDE_LISTED_KEY": self.listed_key,
             "DATABASE_URL": self.database_url,

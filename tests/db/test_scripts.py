@@ -61,6 +61,17 @@ async def test_roles(
         runs = await table_of(limited, "runs", "pgtide")
         await ensure_table_published(limited, "pgtide_default", runs, manual=True)
         await ensure_slot(limited, f"slot_{limited.info.dbname}")
+        # What the API over HTTP does.
+        await limited.execute(
+            "insert into pgtide.runs (id, task) values ('r', 't');"
+            "select pgtide.set_metadata('r', 'a', '1');"
+            "insert into pgtide.batches default values;"
+            "insert into pgtide.packets (path, content_type, data) values ('p', 'x', '');"
+            "insert into pgtide.trigger_keys (key, id, expires_at) values ('', 'r', now());"
+            "delete from pgtide.trigger_keys;"
+            "insert into pgtide.wait_tokens (id) values ('waitpoint_r');"
+            "select pgtide.complete_wait_token('waitpoint_r')"
+        )
         with pytest.raises(errors.InsufficientPrivilege):
             await limited.execute("delete from t")
 
@@ -68,6 +79,7 @@ async def test_roles(
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as backend:
         await backend.execute(
             "insert into pgtide.runs (task) values ('t'); update pgtide.runs set status = 'FAILED';"
+            "select pgtide.forget_packets('0 s'); delete from pgtide.wait_tokens;"
             "delete from pgtide.runs"
         )
         with pytest.raises(errors.InsufficientPrivilege):

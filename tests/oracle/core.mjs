@@ -15,7 +15,14 @@ function apply({ metadata, operations }) {
   }
 }
 
+// The codes that an error of the type INTERNAL_ERROR may have.
+function codes() {
+  const internal = TaskRunError.options.find((one) => one.shape.type.safeParse("INTERNAL_ERROR").success);
+  return { codes: internal.shape.code.options };
+}
+
 const judges = {
+  codes,
   operations: apply,
   error: ({ value }) => ({ valid: TaskRunError.safeParse(value).success }),
 };

@@ -27,6 +27,8 @@ from shapes.library import Library, Place
 from shapes.snapshot import Snapshots
 from shapes.snapshot_store import SnapshotStore
 from shapes.table_ledger import TableLedger
+from shapes.window_clock import WindowClock
+from shapes.window_ledger import WindowLedger
 
 START = Offset(100, 0)
 EVERYTHING = FOLLOWED[0]
@@ -163,8 +165,10 @@ async def streams(folder: Path) -> AsyncGenerator[Streams]:
             added_column_grace=600.0,
             epoch=lambda: 0,
         )
+        ledger = WindowLedger(folder.parent / "windows")
+        clock = WindowClock(one.tail, database, ledger, prefix="none", longest_step=900.0)
         library = Library(
-            *(one.tail, one.feeds, store, snapshots, definitions),
+            *(one.tail, one.feeds, store, snapshots, definitions, clock),
             retention_bytes=1 << 40,
             retention_age=86400,
             long_poll_timeout=1.0,
@@ -178,6 +182,7 @@ async def streams(folder: Path) -> AsyncGenerator[Streams]:
             if streaming.tasks:
                 await asyncio.wait(streaming.tasks)
             store.close()
+            ledger.close()
 
 
 def rows(lsn: int, count: int = 1, *, blocks: int = 1000) -> Transaction:

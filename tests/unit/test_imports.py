@@ -43,6 +43,8 @@ PURE = (
     "shapes/where/**/*.py",
     "shapes/router*.py",
     "shapes/router/*.py",
+    "shapes/runs/metadata_operations.py",
+    "shapes/runs/metadata_paths.py",
     "shapes/http/request.py",
 )
 

@@ -181,3 +181,9 @@ def test_an_array_cannot_be_made_long_by_its_index() -> None:
         longer += (("set", f"l{n}", []), ("set", f"$.l{n}.60000", 1))
     with pytest.raises(TooMuchWorkError):
         changed("{}", *longer)
+
+
+def test_nothing_is_nested_too_deeply_to_be_compared() -> None:
+    deep = "[" * 1000 + "]" * 1000
+    item = orjson.loads(f"[{deep}]")
+    assert changed("{}", ("append", "l", item), ("remove", "l", orjson.loads(f"[{deep}]")))[1] <= 1

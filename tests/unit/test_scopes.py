@@ -52,6 +52,16 @@ TASK = Resource("tasks", "my/task")
         (":runs", "read", RUN, False),
         ("read:*", "read", RUN, False),
         ("read:runs:*", "read", RUN, False),
+        # What a variable without a value leaves.
+        ("read:runs:", "read", RUN, False),
+        ("read:runs:", "read", ANY_RUN, False),
+        ("read:runs:", "read", Resource("runs", ""), False),
+        ("read::a", "read", RUN, False),
+        ("read:", "read", Resource("", None), False),
+        ("admin:", "read", RUN, False),
+        ("admin::a", "read", RUN, False),
+        ("read:all:", "read", RUN, False),
+        ("read:all:a", "read", RUN, False),
     ],
 )
 def test_a_scope_grants(scope: str, action: str, resource: Resource, expected: bool) -> None:
@@ -59,7 +69,7 @@ def test_a_scope_grants(scope: str, action: str, resource: Resource, expected: b
     assert granted([Scope.parse("read:batch:x"), Scope.parse(scope)], action, resource) is expected
 
 
-@pytest.mark.parametrize("text", ["admin", "read:runs", "read:tags:user:1:2", "*:all"])
+@pytest.mark.parametrize("text", ["admin", "read:runs", "read:tags:user:1:2", "*:all", "read:runs:", "admin:"])
 def test_a_scope_is_written_as_it_was_read(text: str) -> None:
     assert str(Scope.parse(text)) == text
 
@@ -103,6 +113,14 @@ def test_a_secret_key_may_do_everything() -> None:
         ("*:runs", "write:runs:a", True),
         ("read:runs", "*:runs", False),
         ("read:runs", "write:runs", False),
+        ("read:runs:", "read:runs:b", False),
+        ("read:runs:", "read:runs", False),
+        ("admin:", "read:runs", False),
+        # Tables are opened by scopes that name them only.
+        ("admin", "read:shapes", False),
+        ("*:all", "read:shapes:items", False),
+        ("read:shapes", "read:shapes:items", True),
+        ("*:shapes", "read:shapes", True),
         # A text that grants nothing may be asked for by anybody.
         ("read:runs", "nothing", True),
     ],

@@ -1,7 +1,7 @@
 // Start a background run, watch its progress, and keep a list of all one's runs up to date.
 
 import { TriggerAuthContext, useRealtimeRun, useRealtimeRunsWithTag, useTaskTrigger } from "@trigger.dev/react-hooks"
-import { StrictMode, useCallback, useEffect, useState } from "react"
+import { useCallback, useEffect, useState } from "react"
 import { createRoot } from "react-dom/client"
 
 const LENGTHS = [3, 8, 20]
@@ -121,4 +121,4 @@ function progressOf(run) {
   return { progress, step: run?.error?.message ?? step }
 }
 
-createRoot(document.querySelector("#root")).render(<StrictMode><App /></StrictMode>)
+createRoot(document.querySelector("#root")).render(<App />)

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 from shapes.access.authority import Authority
 from shapes.access.grant import AuthenticationError, ForbiddenError, Grant
 from shapes.http.answer import send_preflight
-from shapes.http.api.call import ApiError, Call, Reply
+from shapes.http.api.call import ApiError, Call, NotFoundError, Reply
 from shapes.http.api.routes import Access, Needs, Route, RouteTable, SecretKey, Unchecked
 from shapes.http.errors import answer_error
 from shapes.http.responder import Responder
@@ -38,6 +38,7 @@ class Api:
     """The ASGI application of all routes."""
 
     def __init__(self, routes: Sequence[Route], authority: Authority) -> None:
+        self.routes = tuple(routes)
         self._table = RouteTable(routes)
         self._authority = authority
 
@@ -93,7 +94,12 @@ async def _authorize(call: Call, access: Access) -> None:
         raise ForbiddenError("the key is restricted, and this is for keys that are not")
     if not isinstance(access, Needs):
         return
-    resources = await access.find(call)
+    try:
+        resources = await access.find(call)
+    except NotFoundError as error:
+        if call.grant.allows_any(access.action, error.about):
+            raise
+        raise ForbiddenError("the credential would not allow this") from error
     allows = call.grant.allows_every if access.every else call.grant.allows_any
     if not allows(access.action, resources):
         raise ForbiddenError("the credential does not allow this")

@@ -9,20 +9,26 @@ from shapes.database import Database
 from shapes.http.api.api import Api
 from shapes.http.api.batch_routes import batch_routes
 from shapes.http.api.change_routes import change_routes
+from shapes.http.api.metadata_routes import metadata_routes
+from shapes.http.api.packet_routes import packet_routes
 from shapes.http.api.retrieve_routes import retrieve_routes
 from shapes.http.api.routes import Route
 from shapes.http.api.run_routes import run_routes
 from shapes.http.api.token_routes import token_routes
 from shapes.http.api.trigger_routes import trigger_routes
+from shapes.http.api.wait_token_routes import wait_token_routes
 from shapes.http.live_limit import LiveLimit
 from shapes.http.shape_endpoint import ShapeEndpoint
 from shapes.runs.batches import Batches
+from shapes.runs.metadata import RunMetadata
+from shapes.runs.packets import PacketAddresses, Packets
 from shapes.runs.run_changes import RunChanges
 from shapes.runs.run_list import RunList
 from shapes.runs.run_lookup import RunLookup
 from shapes.runs.run_store import RunStore
 from shapes.runs.trigger_keys import TriggerKeyStore
 from shapes.runs.triggering import Triggering
+from shapes.runs.wait_tokens import WaitTokens
 
 
 def make_api(
@@ -34,14 +40,17 @@ def make_api(
 ) -> Api:
     """All routes, for one node."""
     runs = read_run_table(settings.config_file)
-    store, keys = RunStore(runs), TriggerKeyStore()
+    store, keys, packets = RunStore(runs), TriggerKeyStore(), PacketAddresses(authority)
     triggering, changes = Triggering(database, store, keys), RunChanges(database, store)
     routes: list[Route] = [
         *token_routes(authority),
         *run_routes(endpoint, RunLookup(database, runs), runs, limit),
         *trigger_routes(triggering, authority),
-        *retrieve_routes(changes, RunList(database, store)),
+        *retrieve_routes(changes, RunList(database, store), packets, settings.public_url),
         *change_routes(changes, triggering, authority),
         *batch_routes(Batches(database, store, keys, triggering), authority),
     ]
+    routes += metadata_routes(RunMetadata(database, runs))
+    routes += wait_token_routes(WaitTokens(database), authority, settings.public_url)
+    routes += packet_routes(Packets(database), packets, changes, settings.public_url)
     return Api(routes, authority)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ import orjson
 
 from engine.errors import PgtideError
 from shapes.access.grant import Grant
+from shapes.access.scopes import Resource
 from shapes.http.responder import Responder
 from shapes.http.responses import Header
 
@@ -33,10 +34,15 @@ class ApiError(PgtideError):
 
 
 class NotFoundError(ApiError):
-    """There is no such thing in the credential's environment."""
+    """There is no such thing in the credential's environment.
 
-    def __init__(self, *, retry: bool = False) -> None:
+    Where a route looks for what it is about, only those are told so who may do there what they want
+    with one of `about`, if it were there; others are refused as if it was.
+    """
+
+    def __init__(self, *, retry: bool = False, about: Sequence[Resource] = ()) -> None:
         super().__init__(404, "Not found", ((b"x-should-retry", b"true" if retry else b"false"),))
+        self.about = about
 
 
 @dataclass(frozen=True, slots=True)

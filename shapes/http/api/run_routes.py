@@ -69,7 +69,7 @@ class _RunRoutes:
         except RunTableError as error:
             raise _unusable(error) from error
         if found is None:
-            raise NotFoundError
+            raise NotFoundError(about=[Resource(RUNS, run_id), Resource(TASKS)])
         resources = [Resource(RUNS, run_id), Resource(TASKS, found.task)]
         resources += [Resource(TAGS, tag) for tag in found.tags]
         return resources if found.batch is None else [*resources, Resource(BATCH, found.batch)]
@@ -80,12 +80,13 @@ class _RunRoutes:
 
     async def find_batch(self, call: Call) -> Sequence[Resource]:
         batch_id = call.values["id"]
+        resources = [Resource(BATCH, batch_id), Resource(RUNS)]
         try:
             if _begins(call) and not await self._lookup.has_batch(batch_id, call.grant.environment):
-                raise NotFoundError(retry=True)
+                raise NotFoundError(retry=True, about=resources)
         except RunTableError as error:
             raise _unusable(error) from error
-        return [Resource(BATCH, batch_id), Resource(RUNS)]
+        return resources
 
     # -- following ---------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ class _TokenRoutes:
 
     async def claims(self, call: Call) -> Reply:
         """What a client needs that signs with its secret key."""
-        return Reply(self._authority.claims(call.grant.environment))
+        return Reply(self._authority.claims_to_sign(call.grant.environment))
 
     async def public_token(self, call: Call) -> Reply:
         body = await call.json_object()

@@ -1,7 +1,7 @@
 // What back ends start and ask for through pgtide: triggers, batches, retrieve, cancel, tags, metadata,
 // wait tokens. Workers take the rows with plain SQL.
 
-import { auth, batch, runs, tasks, wait } from "@trigger.dev/sdk"
+import { auth, batch, idempotencyKeys, runs, tasks, wait } from "@trigger.dev/sdk"
 import {
   api, assert, change, client, ended, finish, follow, keys, proxy, rejection, rowOf, run, sql, test, unique, until,
 } from "./world.mjs"
@@ -153,6 +153,22 @@ test("a batch with an idempotency key", async () => {
   const [once, again] = [await tasks.batchTrigger("piece", [{ payload: 1 }], { idempotencyKey: key }), await tasks.batchTrigger("piece", [{ payload: 1 }], { idempotencyKey: key })]
   assert.equal(once.batchId, again.batchId)
   assert.equal((await batch.retrieve(once.batchId)).runs.length, 1)
+})
+
+test("batches as streams, and of tasks", async () => {
+  async function* items() {
+    for (const n of [1, 2, 3]) yield { id: "streamed", payload: n }
+  }
+  const streamed = await batch.trigger(items())
+  assert.equal((await batch.retrieve(streamed.batchId)).runs.length, 3)
+  const handle = await batch.triggerByTask([{ task: { id: "by-task" }, payload: 1 }])
+  assert.equal((await sql("select task from pgtide.runs where batch_id = $1", [handle.batchId]))[0].task, "by-task")
+})
+
+test("idempotency keys of a scope", async () => {
+  const key = await idempotencyKeys.create(unique("global"), { scope: "global" })
+  const [once, again] = [await tasks.trigger("scoped", {}, { idempotencyKey: key }), await tasks.trigger("scoped", {}, { idempotencyKey: key })]
+  assert.deepEqual([again.id, again.isCached], [once.id, true])
 })
 
 test("500 items", async () => {

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import httpx2
 
 from pgtide.configuration import Configuration
+from pgtide.errors import ConnectionLostError
 from pgtide.protocol.steps import (
     Answer,
     Clock,
@@ -26,6 +27,7 @@ from pgtide.protocol.steps import (
     Read,
     Request,
     Step,
+    Values,
 )
 from pgtide.transport import build, headers_of, limits, lost
 
@@ -48,23 +50,12 @@ class Driver:
 
     async def run(self, plan: Plan[T]) -> T:
         """Perform a plan that emits nothing; its result."""
-        port = _Port(self)
+        port = Port(self)
         try:
             end = await port.advance(plan)
             assert isinstance(end, Ended), "a plan that emits is to be iterated"
             return end.value
         finally:
-            plan.close()
-            await port.close()
-
-    async def iterate(self, plan: Plan[None]) -> AsyncGenerator[Any]:
-        """Perform a plan; what it emits."""
-        port = _Port(self)
-        try:
-            while isinstance(step := await port.advance(plan), Emit):
-                yield step.value
-        finally:
-            plan.close()
             await port.close()
 
     async def close(self) -> None:
@@ -90,7 +81,7 @@ class Driver:
             return self._token
 
 
-class _Port:
+class Port:
     """Performs the steps of one plan; holds the answer that it has open."""
 
     def __init__(self, driver: Driver) -> None:
@@ -98,11 +89,13 @@ class _Port:
         self._request: Request | None = None
         self._response: httpx2.Response | None = None
         self._pieces: AsyncIterator[bytes] | None = None
+        self._unfinished: Step | None = None
 
     async def advance(self, plan: Plan[T]) -> Emit | Ended[T]:
-        """As far as its next value, or its end."""
-        result: Any = None
-        error: Exception | None = None
+        """As far as its next value, or its end. If that is cancelled, the next call goes on."""
+        result, error = None, None
+        if self._unfinished is not None:
+            result, error = await self._attempt(self._unfinished)
         while True:
             try:
                 step = plan.send(result) if error is None else plan.throw(error)
@@ -110,10 +103,17 @@ class _Port:
                 return Ended(end.value)
             if isinstance(step, Emit):
                 return step
-            try:
-                result, error = await self._perform(step), None
-            except Exception as raised:  # Everything that goes wrong is the plan's to judge.
-                result, error = None, raised
+            result, error = await self._attempt(step)
+
+    async def _attempt(self, step: Step) -> tuple[Any, Exception | None]:
+        """The step's result, or what went wrong, which is the plan's to judge."""
+        self._unfinished = step
+        try:
+            result, error = await self._perform(step), None
+        except Exception as raised:
+            result, error = None, raised
+        self._unfinished = None
+        return result, error
 
     async def _perform(self, step: Step) -> Any:
         match step:
@@ -155,7 +155,8 @@ class _Port:
         return Answer(self._response.status_code, headers, b"", time.monotonic() - began)
 
     async def _read(self) -> bytes:
-        assert self._pieces is not None, "nothing is open"
+        if self._pieces is None:
+            raise ConnectionLostError("reading the answer was interrupted")
         try:
             async for piece in self._pieces:
                 if piece:
@@ -178,21 +179,39 @@ class _Port:
 class Subscription(Generic[T]):
     """What an iteration gets, one after the other, until it ends or is closed.
 
-    `async for` over it; leaving it by cancellation or `aclose` ends the request at the server at
-    once. `async with` closes it for certain, also when the loop is left by `break`.
+    `async for` over it. Cancelling, or `aclose`, ends the request at the server at once; after a
+    cancelled `anext` (a timeout, say) the next one goes on without a gap. `async with` closes it for
+    certain, also when the loop is left by `break`.
     """
 
-    def __init__(self, values: AsyncGenerator[T]) -> None:
-        self._values = values
+    def __init__(self, driver: Callable[[], Driver], values: Values[T]) -> None:
+        self._driver = driver
+        self._plan = values.plan
+        self._port: Port | None = None
+        self._values: AsyncGenerator[T] | None = None
+        self._closed = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
-        return await self._values.__anext__()
+        if self._closed:
+            raise StopAsyncIteration
+        if self._port is None:
+            self._port = Port(self._driver())
+        if self._values is None:
+            self._values = _values(self._port, self._plan)
+        try:
+            return await anext(self._values)
+        except asyncio.CancelledError:
+            self._values = None
+            raise
 
     async def aclose(self) -> None:
-        await self._values.aclose()
+        self._closed = True
+        values, self._values = self._values, None
+        if values is not None:
+            await values.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -204,3 +223,12 @@ class Subscription(Generic[T]):
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+async def _values(port: Port, plan: Plan[None]) -> AsyncGenerator[Any]:
+    """A generator, because asyncio closes those that nobody holds any more."""
+    try:
+        while isinstance(step := await port.advance(plan), Emit):
+            yield step.value
+    finally:
+        await port.close()

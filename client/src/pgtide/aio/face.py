@@ -23,7 +23,7 @@ class Face:
         return self._driver().run(plan)
 
     def follow_plan(self, values: Values[T]) -> Subscription[T]:
-        return Subscription(self._driver().iterate(values.plan))
+        return Subscription(self._driver, values)
 
 
 def awaited(

@@ -95,7 +95,7 @@ class Progress(Recorder):
                 raise
             error.add_note(f"The metadata of {self.run_id} was not delivered: {undelivered}")
 
-    def _record(self, target: Target, operation: Operation) -> None:
+    def record(self, target: Target, operation: Operation) -> None:
         self._pending.add(target, operation)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._noted.set)
@@ -134,8 +134,8 @@ class Progress(Recorder):
 
 
 class Metadata(Face, Recorder):
-    """Metadata of runs. `set`, `increment`, … concern the run of the `metadata.of(run_id)` that they are
-    called in."""
+    """Metadata of runs. `set`, `increment`, … concern the run of the block that they are called in:
+    `async with metadata.of(run_id)`."""
 
     get = awaited(get_metadata)
     replace = awaited(replace_metadata)
@@ -172,5 +172,5 @@ class Metadata(Face, Recorder):
     def root(self) -> Relative:
         return self.current.root
 
-    def _record(self, target: Target, operation: Operation) -> None:
-        self.current._record(target, operation)
+    def record(self, target: Target, operation: Operation) -> None:
+        self.current.record(target, operation)

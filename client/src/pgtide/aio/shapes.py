@@ -12,10 +12,12 @@ from typing import Any, Self, Unpack
 
 from pgtide.aio.default import HasDriver, driver_of
 from pgtide.aio.driver import Subscription
+from pgtide.errors import ConnectionLostError
 from pgtide.protocol.definition import ShapeOptions, table_definition, table_following
 from pgtide.protocol.follower import Follower
 from pgtide.protocol.messages import Batch, Message, Position
 from pgtide.protocol.rows import Row, RowSet
+from pgtide.protocol.steps import Values
 
 log = logging.getLogger("pgtide")
 
@@ -41,15 +43,14 @@ class ShapeStream:
         self._driver = driver_of(client)
         definition = table_definition(table, options)
         self._follower = Follower(definition, table_following(options), position)
-        self._position = position
-        self._subscription: Subscription[Batch] | None = None
-        self._messages: AsyncGenerator[Message] | None = None
+        self._messages = Subscription[Message](self._driver, Values(self._follower.messages()))
+        self._batches = Subscription[Batch](self._driver, Values(self._follower.plan()))
 
     @property
     def position(self) -> Position | None:
         """After the last batch whose messages were all taken: a later stream goes on from there. None
         before the first, and when the shape begins anew."""
-        return self._position
+        return self._follower.taken
 
     @property
     def columns(self) -> Mapping[str, Mapping[str, Any]]:
@@ -57,22 +58,15 @@ class ShapeStream:
         return self._follower.schema.columns
 
     def batches(self) -> Subscription[Batch]:
-        return Subscription(self._taken())
+        return self._batches
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Message:
-        if self._messages is None:
-            self._messages = self._flat()
-        return await self._messages.__anext__()
+    def __aiter__(self) -> Subscription[Message]:
+        return self._messages
 
     async def aclose(self) -> None:
-        """End the request that waits, if there is one."""
-        if self._messages is not None:
-            await self._messages.aclose()
-        if self._subscription is not None:
-            await self._subscription.aclose()
+        """End the request that waits, if there is one, and the iteration."""
+        await self._messages.aclose()
+        await self._batches.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,26 +78,6 @@ class ShapeStream:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-    async def _taken(self) -> AsyncGenerator[Batch]:
-        """Whoever asks for the next batch has taken the one before."""
-        batches = self._driver().iterate(self._follower.plan())
-        self._subscription = Subscription(batches)
-        try:
-            async for batch in batches:
-                yield batch
-                self._position = batch.position
-        finally:
-            await batches.aclose()
-
-    async def _flat(self) -> AsyncGenerator[Message]:
-        batches = self._taken()
-        try:
-            async for batch in batches:
-                for message in batch.messages:
-                    yield message
-        finally:
-            await batches.aclose()
 
 
 class Shape:
@@ -123,6 +97,7 @@ class Shape:
         self._stream = ShapeStream(table, client=client, **options)
         self._set = RowSet()
         self._task: asyncio.Task[None] | None = None
+        self._ended = False
         self._version = 0
         self._news = asyncio.Event()
         self._error: Exception | None = None
@@ -146,7 +121,9 @@ class Shape:
         self._start()
         while not self._set.ready:
             self._check()
-            await self._wait()
+            if self._ended:
+                raise ConnectionLostError("the shape was closed before its rows were there")
+            await self._news.wait()
         return self.rows
 
     async def changes(self) -> AsyncGenerator[dict[str, Row]]:
@@ -158,10 +135,10 @@ class Shape:
                 seen = self._version
                 yield self.rows
                 continue
-            if self._task is None:
-                return
             self._check()
-            await self._wait()
+            if self._ended:
+                return
+            await self._news.wait()
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call a function, which may be async, with the rows when they have changed. Returns what
@@ -176,11 +153,11 @@ class Shape:
         return unsubscribe
 
     async def aclose(self) -> None:
-        task, self._task = self._task, None
+        self._ended = True
         self._tell()
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         self._start()
@@ -195,15 +172,12 @@ class Shape:
         await self.aclose()
 
     def _start(self) -> None:
-        if self._task is None:
+        if self._task is None and not self._ended:
             self._task = asyncio.get_running_loop().create_task(self._follow())
 
     def _check(self) -> None:
         if self._error is not None:
             raise self._error
-
-    async def _wait(self) -> None:
-        await self._news.wait()
 
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()
@@ -222,6 +196,7 @@ class Shape:
         except Exception as error:
             self._error = error
         finally:
+            self._ended = True
             self._tell()
 
     async def _call_listeners(self) -> None:

@@ -37,7 +37,7 @@ def parse_array(text: str, element: Callable[[str], Any], delimiter: str = ",") 
                 raise ValueError("a quoted element has no end")
             stack[-1].append(element(_ESCAPED.sub(r"\1", quoted[1])))
             at = quoted.end()
-        elif character != "}":
+        elif character != "}" or stack[-1]:
             found = plain.match(text, at)
             word = found[0] if found else ""
             if not word:

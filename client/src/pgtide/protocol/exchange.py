@@ -30,8 +30,10 @@ TRIED_AGAIN = (408, 425, 429)
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often, and for how many seconds, a request is tried again after a failure that may pass; None:
-    for ever."""
+    """How often, and for how many seconds, a request is tried again after a failure that may pass.
+
+    None: for ever.
+    """
 
     max_retries: int | None = MAX_RETRIES
     seconds: float | None = None

@@ -25,6 +25,7 @@ from pgtide.protocol.steps import (
     open_answer,
     pause,
     read,
+    relayed,
 )
 from pgtide.protocol.values import Parser, Schema
 
@@ -37,7 +38,8 @@ MUST_REFETCH = Control("must-refetch")
 
 
 class Follower:
-    """One reader of one shape. `position` is the one after the last emitted batch.
+    """One reader of one shape. `position` is the one after the last emitted batch, `taken` the one
+    after the last whose receiver has asked for more.
 
     Answers count as a whole or, of an event stream, up to an "up-to-date": whatever breaks in between
     is asked for again, and changes that were seen already are left out.
@@ -46,7 +48,7 @@ class Follower:
     def __init__(
         self, definition: Definition, following: Following, position: Position | None = None
     ) -> None:
-        self.position = position
+        self.position = self.taken = position
         self.schema = Schema({}, following.parsers)
         self._definition = definition
         self._following = following
@@ -85,6 +87,16 @@ class Follower:
                 yield from pause(self._failures.next())
             if self._up_to_date and not self._following.live:
                 return
+
+    def messages(self) -> Plan[None]:
+        """Emits each Message of the batches."""
+
+        def each(batch: Batch) -> Plan[bool]:
+            for message in batch.messages:
+                yield from emit(message)
+            return False
+
+        yield from relayed(self.plan(), each)
 
     def _find_token(self) -> Plan[None]:
         following = self._following
@@ -266,7 +278,8 @@ class Follower:
         self._seen = (-1, -1)
         if self.position is not None:
             self.position = None
-            yield from emit(Batch((MUST_REFETCH,), None, up_to_date=False, must_refetch=True))
+            anew = Batch((MUST_REFETCH,), None, up_to_date=False, must_refetch=True)
+            yield from self._emit(anew)
         if self._refetches > 1:
             if not self._patience.allows(self._refetches - 1):
                 raise UnexpectedAnswerError("the server sends from one handle to the next (409)")
@@ -288,8 +301,12 @@ class Follower:
         if ends:
             self._refetches = 0
         if messages:
-            yield from emit(Batch(tuple(messages), self.position, ends))
+            yield from self._emit(Batch(tuple(messages), self.position, ends))
         return changed
+
+    def _emit(self, batch: Batch) -> Plan[None]:
+        yield from emit(batch)
+        self.taken = batch.position
 
     def _read_message(self, raw: dict[str, Any]) -> Message | None:
         """None for a change that was there before."""

@@ -36,13 +36,17 @@ def replace_metadata(run: Identity, values: Mapping[str, object]) -> Plan[dict[s
 
 
 def flush_metadata(path: str, pending: Pending, patience: Patience) -> Plan[dict[str, Any] | None]:
-    """Deliver all that is noted; the metadata that it leads to, None if there was nothing.
+    """Deliver what is noted now; the metadata that it leads to, None if there was nothing.
 
     What the server refuses for good is dropped, and the refusal raised; what could not be
     delivered stays for the next flush.
     """
     latest: dict[str, Any] | None = None
-    while delivery := pending.next_delivery():
+    # Twice: what was not delivered the last time goes first, as it was.
+    for _ in range(2):
+        delivery = pending.next_delivery()
+        if delivery is None:
+            break
         headers = (
             ("content-type", "application/json"),
             ("x-trigger-request-idempotency-key", delivery.key),

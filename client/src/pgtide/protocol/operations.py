@@ -136,39 +136,39 @@ class Pending:
 class Recorder:
     """The operations of metadata, for whoever takes them."""
 
-    def _record(self, target: Target, operation: Operation) -> None:
+    def record(self, target: Target, operation: Operation) -> None:
         raise NotImplementedError
 
     _target: Target = "operations"
 
     def set(self, key: str, value: object) -> None:
         """Give `key` a value. A key that begins with `$.` is a path: `$.rows.0.done`."""
-        self._record(self._target, {"type": "set", "key": key, "value": value})
+        self.record(self._target, {"type": "set", "key": key, "value": value})
 
     def delete(self, key: str) -> None:
         """Drop a key."""
-        self._record(self._target, {"type": "delete", "key": key})
+        self.record(self._target, {"type": "delete", "key": key})
 
     def increment(self, key: str, by: float = 1) -> None:
         """Add to a number; what is missing counts as 0."""
         if isinstance(by, bool) or not isinstance(cast("object", by), int | float):
             raise InvalidRequestError("an increment is a number")
-        self._record(self._target, {"type": "increment", "key": key, "value": by})
+        self.record(self._target, {"type": "increment", "key": key, "value": by})
 
     def decrement(self, key: str, by: float = 1) -> None:
         self.increment(key, -by)
 
     def append(self, key: str, value: object) -> None:
         """Add to the end of a list; what is missing becomes one."""
-        self._record(self._target, {"type": "append", "key": key, "value": value})
+        self.record(self._target, {"type": "append", "key": key, "value": value})
 
     def remove(self, key: str, value: object) -> None:
         """Drop the elements of a list that are equal to `value`."""
-        self._record(self._target, {"type": "remove", "key": key, "value": value})
+        self.record(self._target, {"type": "remove", "key": key, "value": value})
 
     def update(self, values: Mapping[str, object]) -> None:
         """Replace the whole of the metadata."""
-        self._record(self._target, {"type": "update", "value": dict(values)})
+        self.record(self._target, {"type": "update", "value": dict(values)})
 
 
 class Relative(Recorder):
@@ -178,5 +178,5 @@ class Relative(Recorder):
         self._pending = pending
         self._target = target
 
-    def _record(self, target: Target, operation: Operation) -> None:
-        self._pending._record(target, operation)  # pyright: ignore[reportPrivateUsage]
+    def record(self, target: Target, operation: Operation) -> None:
+        self._pending.record(target, operation)

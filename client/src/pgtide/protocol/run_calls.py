@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import quote
@@ -26,7 +26,7 @@ from pgtide.protocol.exchange import (
 )
 from pgtide.protocol.packets import STORE, Packet, pack
 from pgtide.protocol.run import Run, RunStatus, run_of_answer
-from pgtide.protocol.run_following import Identity
+from pgtide.protocol.run_following import Identity, kept_value
 from pgtide.protocol.steps import Answer, Plan, Request, clock, pause
 
 INLINE_BYTES = 128 * 1024
@@ -151,7 +151,13 @@ def batch_trigger(
 def retrieve(run: Identity, *, access_token: str | None = None) -> Plan[Run]:
     """A run as it is now. Raises NotFoundError."""
     answer = yield from call("GET", f"/api/v3/runs/{_path(run)}", token=access_token)
-    return run_of_answer(json_object(answer))
+    body = json_object(answer)
+    found = run_of_answer(body)
+    for name in ("payload", "output"):
+        address = body.get(f"{name}PresignedUrl")
+        if isinstance(address, str):
+            found = replace(found, **{name: (yield from kept_value(address))})
+    return found
 
 
 def poll(run: Identity, *, interval: float = 1.0, timeout: float | None = None) -> Plan[Run]:

@@ -18,6 +18,9 @@ from pgtide.protocol.rows import Row, RowSet
 from pgtide.protocol.run import Run, run_of_row
 from pgtide.protocol.steps import Plan, Request, Values, emit, relayed
 
+# Without the first the server answers as very old clients need it.
+HEADERS = (("x-trigger-electric-version", "1.0.0"), ("x-trigger-api-version", "2025-07-16"))
+
 SKIPPED_NAMES = {
     "tags": "runTags",
     "finished_at": "completedAt",
@@ -131,7 +134,7 @@ def run_definition(
             query.append(("tags", ",".join(_checked_tags(tags))))
         if since is not None:
             query.append(("createdAt", window(since)))
-    return Definition(path, tuple(sorted(query)))
+    return Definition(path, tuple(sorted(query)), headers=HEADERS)
 
 
 def wire_name(name: str) -> str:
@@ -227,11 +230,14 @@ def stored_value(identity: str, name: str, packet: StoredPacket, token: str | No
     try:
         path = f"/api/v1/runs/{quote(identity, safe='')}/packets/{name}"
         answer = yield from call("GET", path, token=token)
-        address = text_field(json_object(answer), "presignedUrl")
-        # The address carries its own permission: no credential goes there.
-        kept = yield from attempt(Request("GET", address), Patience(), anonymous=True)
+        return (yield from kept_value(text_field(json_object(answer), "presignedUrl")))
     except AnsweredError:
         return packet
+
+
+def kept_value(address: str) -> Plan[Any]:
+    """The value at an address that carries its own permission: no credential goes there."""
+    kept = yield from attempt(Request("GET", address), Patience(), anonymous=True)
     kind = kept.headers.get("content-type", JSON).partition(";")[0].strip()
     return unpack(kept.body.decode(errors="replace"), kind)
 

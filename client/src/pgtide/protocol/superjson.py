@@ -11,6 +11,9 @@ from typing import Any, cast
 LARGEST_EXACT = 2**53 - 1
 _NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf, "-0": -0.0}
 
+Notes = dict["str | None", Any]
+"""Annotations by path; under None the document's own kind."""
+
 
 class _Box:
     """The document's top value, so that it has a place like all others."""
@@ -120,27 +123,27 @@ def encode(value: Any) -> tuple[Any, dict[str, Any] | None]:
     Dates, sets, mappings with keys that are no texts, NaN and infinities, integers of more than 53
     bits. UUIDs, decimals and enums become texts or plain values. Raises TypeError for the rest.
     """
-    notes: dict[str, Any] = {}
+    notes: Notes = {}
     plain = _encoded(value, [], notes)
     if not notes:
         return plain, None
     # A note for the document itself takes the place of the mapping, and holds the others.
-    own = notes.pop("", None)
+    own = notes.pop(None, None)
     values: Any = notes if own is None else [own, notes] if notes else [own]
     return plain, {"values": values, "v": 1}
 
 
-def _encoded(value: Any, path: list[str], notes: dict[str, Any]) -> Any:
+def _encoded(value: Any, path: list[str], notes: Notes) -> Any:
     kind, plain = _as_plain(value)
     if kind is not None:
-        notes[_path(path)] = kind if not path else [kind]
+        notes[_path(path)] = [kind] if path else kind
     if isinstance(plain, Mapping):
         items = cast("Mapping[Any, Any]", plain)
         return {name: _encoded(inner, [*path, name], notes) for name, inner in items.items()}
     if isinstance(plain, list):
         items = cast("list[Any]", plain)
         if kind is not None:
-            below: dict[str, Any] = {}
+            below: Notes = {}
             listed = [_encoded(item, [str(at)], below) for at, item in enumerate(items)]
             if below:
                 _nest(notes, path, kind, below)
@@ -149,14 +152,16 @@ def _encoded(value: Any, path: list[str], notes: dict[str, Any]) -> Any:
     return plain
 
 
-def _nest(notes: dict[str, Any], path: list[str], kind: str, below: dict[str, Any]) -> None:
+def _nest(notes: Notes, path: list[str], kind: str, below: Notes) -> None:
     if path:
         notes[_path(path)] = [kind, below]
     else:
         notes.update(below)
 
 
-def _path(path: list[str]) -> str:
+def _path(path: list[str]) -> str | None:
+    if not path:
+        return None
     return ".".join(part.replace("\\", "\\\\").replace(".", "\\.") for part in path)
 
 

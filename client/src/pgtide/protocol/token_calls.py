@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from pgtide.errors import InvalidRequestError
 from pgtide.protocol.exchange import call, json_object, text_field
@@ -22,12 +22,22 @@ RESOURCES = (
 _OTHER_NAMES = {"input_streams": "inputStreams", "batches": "batch", "wait_tokens": "waitpoints"}
 
 
+class TableGrant(TypedDict, total=False):
+    """Shapes of a table that may be read: of these columns, of the rows that `where` lets through."""
+
+    table: Required[str]
+    columns: Sequence[str]
+    where: str
+    params: Mapping[str, str]
+
+
 def create_public_token(
     *,
     read: Permission | None = None,
     write: Permission | None = None,
     trigger: Permission | None = None,
     batch_trigger: Permission | None = None,
+    shapes: Sequence[TableGrant] = (),
     scopes: Sequence[str] = (),
     expires_in: Expiry = "15m",
     skip_columns: Sequence[str] = (),
@@ -35,6 +45,8 @@ def create_public_token(
 ) -> Plan[str]:
     """A token that allows what is given, and nothing else; the server signs it.
 
+    `read`, `write`, …: ids by resource, e.g. `read={"runs": ["run_1"], "tags": "user:7"}`; True for all
+    of a type. `shapes`: tables, e.g. `[{"table": "orders", "where": "customer = 7"}]`.
     `expires_in`: "15m", seconds, a timedelta, or the time at which it ends. `skip_columns`: columns of
     runs that its holder never sees. `one_time`: it starts one run, or one batch.
     """
@@ -45,6 +57,12 @@ def create_public_token(
         ),
         "expirationTime": expiration(expires_in),
     }
+    if shapes:
+        body["shapes"] = [dict(shape) for shape in shapes]
+    if not body["scopes"] and not shapes:
+        raise InvalidRequestError(
+            "a token without scopes allows nothing: give read, write, trigger or shapes"
+        )
     if one_time:
         body["oneTimeUse"] = True
     if skip_columns:
@@ -65,7 +83,7 @@ def create_trigger_token(
 
 
 def flattened(permissions: Mapping[str, Permission | None], scopes: Sequence[str]) -> list[str]:
-    """The scopes, as texts. Raises InvalidRequestError for none, unknown resources and blank ids."""
+    """The scopes, as texts. Raises InvalidRequestError for unknown resources and blank ids."""
     found: list[str] = []
     for action, permission in permissions.items():
         if permission is None or permission is False:

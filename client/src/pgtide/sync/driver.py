@@ -6,7 +6,7 @@ import inspect
 import socket
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -29,6 +29,7 @@ from pgtide.protocol.steps import (
     Read,
     Request,
     Step,
+    Values,
 )
 from pgtide.transport import build, headers_of, limits, lost
 
@@ -58,7 +59,6 @@ class Driver:
             assert isinstance(end, Ended), "a plan that emits is to be iterated"
             return end.value
         finally:
-            plan.close()
             port.close()
 
     def iterate(self, plan: Plan[None], line: Line) -> Generator[Any]:
@@ -71,7 +71,6 @@ class Driver:
         except LineCutError:
             return
         finally:
-            plan.close()
             port.close()
             if self._owns:
                 http.close()
@@ -235,9 +234,9 @@ class Subscription(Generic[T]):
     loop ends. `with` closes it for certain, also when the loop is left by `break`.
     """
 
-    def __init__(self, values: Generator[T], line: Line) -> None:
-        self._values = values
-        self._line = line
+    def __init__(self, driver: Callable[[], Driver], values: Values[T]) -> None:
+        self._line = Line()
+        self._values: Generator[T] = _iterated(driver, values.plan, self._line)
 
     def __iter__(self) -> Self:
         return self
@@ -261,3 +260,8 @@ class Subscription(Generic[T]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _iterated(driver: Callable[[], Driver], plan: Plan[None], line: Line) -> Generator[Any]:
+    """The driver is asked for when the first value is."""
+    yield from driver().iterate(plan, line)

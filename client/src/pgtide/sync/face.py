@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pgtide.protocol.steps import Plan, Values
-from pgtide.sync.driver import Driver, Line, Subscription
+from pgtide.sync.driver import Driver, Subscription
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,8 +23,7 @@ class Face:
         return self._driver().run(plan)
 
     def follow_plan(self, values: Values[T]) -> Subscription[T]:
-        line = Line()
-        return Subscription(self._driver().iterate(values.plan, line), line)
+        return Subscription(self._driver, values)
 
 
 def awaited(make: Callable[P, Plan[T]]) -> Callable[Concatenate[Any, P], T]:

@@ -1,0 +1,138 @@
+"""Memory of a node while many runs are followed, each by somebody else, and after they have ended.
+
+All runs are opened first and waited at, at the same time; then they end, a few hundred per
+transaction. Two rounds with different runs: what is left after the second and not after the first
+is what a node would lose with every run. Private memory only: the log and the snapshots are in files
+that are mapped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+
+from bench.processes import memory
+from bench.report import Report, command
+from bench.stack import PATIENCE, STREAM_ID, BenchError, Stack, micros_per, open_stack
+from engine.migrate import migrate
+
+SIZES = {
+    "runs": (10_000, 100, "runs followed at the same time"),
+    "together": (200, 1, "runs that end in one transaction"),
+    "rounds": (2, 2, "times that all of it is done"),
+}
+LET_GO_SECONDS = 120.0
+"""By then a node has let go of everything: it looks every 15 s for what ended a minute ago."""
+
+LEFT_MEGABYTES = 5.0
+
+
+def measure(report: Report, options: argparse.Namespace) -> None:
+    with open_stack(long_poll_timeout=60.0) as stack:
+        report.postgres(stack.scalar("show server_version"))
+        asyncio.run(migrate(stack.database_url, stream_id=STREAM_ID))
+        stack.start()
+        _round(stack, "warm", 100, options.together)
+        time.sleep(1)
+        before = _megabytes(stack)
+        report.note(f"before: {before} MB")
+        rounds: list[dict[str, Any]] = []
+        for number in range(options.rounds):
+            figures = _round(stack, f"round-{number}", options.runs, options.together)
+            figures["left_mb"] = _settled(stack)
+            report.note(f"round {number + 1}: {figures}")
+            rounds.append(figures)
+    report.results |= {"before_mb": before, "rounds": rounds}
+    first, last = rounds[0]["left_mb"], rounds[-1]["left_mb"]
+    report.at_most("left after the first round", first - before, "MB", LEFT_MEGABYTES)
+    report.at_most("left by one more round", last - first, "MB", LEFT_MEGABYTES)
+
+
+def _round(stack: Stack, name: str, count: int, together: int) -> dict[str, Any]:
+    """Follow `count` new runs to their end."""
+    runs = [f"run_{name}_{number}" for number in range(count)]
+    with stack.connect() as connection:
+        connection.execute(
+            "insert into pgtide.runs (id, task, tags) select unnest(%s::text[]), 'bench', '{a,b}'",
+            (runs,),
+        )
+        cpu = stack.cpu()
+        began = time.monotonic()
+        with _followers(stack.port, runs) as process:
+            _hear(process, "ready")
+            opened = time.monotonic() - began
+            opening = micros_per(count, cpu, stack.cpu())
+            peak = _megabytes(stack)
+            cpu = stack.cpu()
+            began = time.monotonic()
+            for start in range(0, count, together):
+                connection.execute(
+                    "update pgtide.runs set status = 'COMPLETED', output = '{\"ok\": true}' "
+                    "where id = any(%s)",
+                    (runs[start : start + together],),
+                )
+            _hear(process, "done")
+            ended = time.monotonic() - began
+            ending = micros_per(count, cpu, stack.cpu())
+    return {
+        "peak_mb": peak,
+        "opening_s": round(opened, 2),
+        "opening_cpu_us_per_run": opening,
+        "ending_s": round(ended, 2),
+        "ending_cpu_us_per_run": ending,
+    }
+
+
+def _settled(stack: Stack) -> float:
+    """What a node has when it has let go of what it can."""
+    time.sleep(LET_GO_SECONDS)
+    return _megabytes(stack)
+
+
+def _megabytes(stack: Stack) -> float:
+    return round(memory(stack.node_pids[0]).anonymous / 1e6, 1)
+
+
+@contextmanager
+def _followers(port: int, runs: list[str]) -> Generator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.run_reader_process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    try:
+        process.stdin.write(orjson.dumps({"port": port, "runs": runs}) + b"\n")
+        process.stdin.flush()
+        yield process
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _hear(process: subprocess.Popen[bytes], word: str) -> None:
+    assert process.stdout is not None
+    if process.stdout.readline() != word.encode() + b"\n":
+        raise BenchError("the clients' process has ended; its last words are above")
+
+
+def main() -> None:
+    command("runs", __doc__, SIZES, measure)
+
+
+if __name__ == "__main__":
+    main()

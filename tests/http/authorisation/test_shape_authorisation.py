@@ -1,0 +1,251 @@
+"""/v1/shape in all its forms with every kind of credential."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from access_tokens import public_token
+from conftest import NO_USE
+from credentials import EXPIRED, EVERYTHING, INVALID, bearers, issued, local, own, refused
+from guarded_server import KEY, ROTATED, STAGING, Guarded, Reply, restricted_key
+
+NO_SECRET = "Unauthorized - Invalid API secret"
+NOT_THIS_TABLE = {
+    "message": "Forbidden - the token does not allow to read this table",
+    "code": "unauthorized",
+}
+NOT_HERE = {
+    "message": "Forbidden - tables are open to the environment default only",
+    "code": "unauthorized",
+}
+
+START = {"offset": "-1"}
+NOW = {"offset": "now"}
+GOES_ON = {"offset": "0_0", "handle": "1-1"}
+LIVE = {**GOES_ON, "live": "true"}
+SSE = {**LIVE, "live_sse": "true"}
+SUBSET = {"offset": "-1", "subset__where": "id = 1"}
+FORMS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("GET", START),
+    ("GET", NOW),
+    ("GET", GOES_ON),
+    ("GET", LIVE),
+    ("GET", SSE),
+    ("GET", SUBSET),
+    ("HEAD", START),
+    ("HEAD", LIVE),
+    ("POST", SUBSET),
+    ("POST", START),
+)
+forms = pytest.mark.parametrize(("method", "form"), FORMS, ids=str)
+
+
+def shape(
+    guarded: Guarded,
+    form: dict[str, str],
+    credential: str | None = None,
+    *,
+    method: str = "GET",
+    table: str | None = "secrets",
+    **more: str,
+) -> Reply:
+    given = {**form, **more} | ({} if table is None else {"table": table})
+    body: dict[str, Any] | None = None
+    if method == "POST":
+        body = {name.removeprefix("subset__"): given.pop(name) for name in ("subset__where",) if name in given}
+    return guarded.ask(method, f"/v1/shape?{urlencode(given)}", credential, body)
+
+
+@forms
+def test_what_is_no_credential_is_refused(
+    guarded: Guarded, method: str, form: dict[str, str]
+) -> None:
+    for one in refused():
+        for table in ("secrets", "there_is_none", "pgtide.runs", "pg_catalog.pg_authid"):
+            reply = shape(guarded, form, one.header, method=method, table=table)
+            told = f"Unauthorized - {one.message}" if one.message in (INVALID, EXPIRED) else NO_SECRET
+            assert reply.status == 401, one.name
+            assert method == "HEAD" or reply.json == {"message": told}, one.name
+            if one is not refused()[0]:
+                break
+
+
+@forms
+def test_a_query_is_no_place_for_a_key(guarded: Guarded, method: str, form: dict[str, str]) -> None:
+    """But for `secret`, which is not set here, and `token`."""
+    for name in ("secret", "api_secret", "access_token", "authorization", "key", "Token"):
+        assert shape(guarded, form, method=method, **{name: KEY}).status == 401, name
+    for text, status in ((KEY, 200), (local("read:shapes"), 200), (local("read:runs"), 403)):
+        if form in (START, SUBSET):
+            assert shape(guarded, form, method=method, token=text).status == status
+    # It counts before the header.
+    assert shape(guarded, form, f"Bearer {KEY}", method=method, token="x").status == 401
+
+
+def test_what_opens_a_table_opens_it(guarded: Guarded) -> None:
+    for good in bearers():
+        # A key, or a token that says `read:shapes`.
+        for method, form in FORMS:
+            if form in (START, SUBSET, NOW):
+                assert shape(guarded, form, good.header, method=method).status == 200, good.name
+    named = ("read:shapes:secrets", "read:shapes:public.secrets", "*:shapes", 'read:shapes:"secrets"')
+    for scope in (*named, "*:shapes:public.secrets"):
+        for make in (local, own, issued):
+            credential = f"Bearer {make('read:runs', scope)}"
+            assert shape(guarded, START, credential).status == 200, scope
+            if scope in named and scope != "*:shapes":
+                reply = shape(guarded, START, credential, table="letters")
+                assert (reply.status, reply.json) == (403, NOT_THIS_TABLE)
+
+
+@forms
+def test_what_opens_no_table_opens_none(
+    guarded: Guarded, method: str, form: dict[str, str]
+) -> None:
+    """Nor does it tell whether there is one."""
+    for scopes in (
+        *((), ("admin",), ("*:all",), ("read:all",), ("read:runs", "read:tags", "write:shapes")),
+        *(("read:shapes:",), ("read:shapes:secret",), ("read:shapes:secrets2",), ("read:shapes:*",)),
+        *(("read:shapes:secrets:x",), ("read:shapes:private.secrets",), ("read:shape",)),
+        *(('read:shapes:"Secrets"',), ("read:Shapes",), ("READ:shapes",), ("shapes",)),
+        *(("read:shapes:secrets,letters",), ("read:shapes:public.*",), ("read:shapes:'secrets'",)),
+    ):
+        for table in ("secrets", "there_is_none"):
+            for make in (local, own):
+                credential = f"Bearer {make(*scopes)}"
+                reply = shape(guarded, form, credential, method=method, table=table)
+                assert reply.status == 403, (scopes, reply)
+                assert method == "HEAD" or reply.json == NOT_THIS_TABLE
+    for scopes in (NO_USE, ("admin",), ("read:all",)):
+        reply = shape(guarded, form, f"Bearer {restricted_key(*scopes)}", method=method)
+        assert reply.status == 403, scopes
+    for credential in (STAGING, public_token(STAGING, ["read:shapes"], environment="staging")):
+        reply = shape(guarded, form, f"Bearer {credential}", method=method)
+        assert reply.status == 403
+        assert method == "HEAD" or reply.json == NOT_HERE
+
+
+def test_deleting_is_for_keys(guarded: Guarded) -> None:
+    handle = shape(guarded, START, f"Bearer {KEY}").headers["electric-handle"]
+    by_table, by_handle = {"table": "secrets"}, {"handle": handle}
+    for given in (by_table, by_handle, by_table | by_handle):
+        path = f"/v1/shape?{urlencode(given)}"
+        for one in refused():
+            assert guarded.ask("DELETE", path, one.header).status == 401, one.name
+        for text in (local(*EVERYTHING), own("read:shapes"), restricted_key(*NO_USE), STAGING):
+            assert guarded.ask("DELETE", path, f"Bearer {text}").status == 403
+    assert shape(guarded, START, f"Bearer {KEY}").headers["electric-handle"] == handle
+    assert guarded.ask("DELETE", f"/v1/shape?handle={handle}", f"Bearer {ROTATED}").status == 202
+
+
+def grant(**members: Any) -> str:
+    return f"Bearer {local(shapes=[{'table': 'secrets', **members}])}"
+
+
+ANNS = {"where": "owner = $1", "params": {"1": "ann"}}
+
+
+def test_a_token_for_some_rows_shows_no_others(guarded: Guarded) -> None:
+    credential = grant(**ANNS)
+    for where in (
+        None,
+        "true",
+        "owner = 'bob'",
+        "owner = 'ann' or true",
+        "1 = 1) or (1 = 1",
+        "owner = $1",
+        "content like 'of b%'",
+        "not (owner = 'ann')",
+    ):
+        for form in (START, {**SUBSET, "subset__where": where or "true"}):
+            more = {} if where is None else {"where": where, "params[1]": "bob"}
+            if "$1" in str(form.get("subset__where")):
+                more["subset__params[1]"] = "bob"
+            reply = shape(guarded, form, credential, **more)
+            assert b"of bob" not in reply.body, where
+            assert reply.status in (200, 400), reply
+    # What fails for somebody else's row must not tell of it.
+    for where in ("1 / (id - 2) = 5", "content::int = 1"):
+        for form in (START, {**SUBSET, "subset__where": where}):
+            inside = shape(guarded, form, grant(where="owner = 'nobody'"), where=where)
+            assert inside.status in (200, 400), inside
+            outside = shape(guarded, form, grant(where="id > 99"), where=where)
+            assert outside.status == inside.status, (where, outside)
+
+
+def test_a_token_for_some_columns_tells_nothing_of_others(guarded: Guarded) -> None:
+    credential = grant(columns=["id", "owner"])
+    reply = shape(guarded, START, credential)
+    assert reply.status == 200, reply
+    assert b"of ann" not in reply.body
+    assert "content" not in reply.headers["electric-schema"]
+    for more in (
+        {"columns": "id,content"},
+        {"columns": 'id,"content"'},
+        {"queryable_columns": "id,content"},
+        {"where": "content = 'of ann'"},
+        {"where": "length(content) > 1"},
+        {"where": "owner = 'ann' and not (content is null)"},
+        {"window[content]": "1h"},
+        {"window[written]": "1h"},
+    ):
+        for form in (START, NOW, SUBSET):
+            reply = shape(guarded, form, credential, **more)
+            assert reply.status in (400, 403), (more, reply)
+    for name, text in (
+        ("subset__where", "content = 'of ann'"),
+        ("subset__order_by", "content"),
+        ("subset__order_by", "content desc"),
+    ):
+        more = {name: text, "subset__limit": "1"} if "order" in name else {name: text}
+        reply = shape(guarded, START, credential, **more)
+        assert reply.status == 400, (text, reply)
+    for form in (START, {**START, "replica": "full"}, {**START, "log": "changes_only"}, SUBSET):
+        reply = shape(guarded, form, credential)
+        assert (reply.status, b"of " in reply.body) == (200, False), reply
+
+
+def test_rows_may_be_limited_by_what_is_not_shown(guarded: Guarded) -> None:
+    credential = grant(columns=["id"], where="content = 'of ann'")
+    reply = shape(guarded, START, credential)
+    assert reply.status == 200, reply
+    assert [one["value"] for one in reply.json if "value" in one] == [{"id": "1"}]
+
+
+def test_handles_open_nothing(guarded: Guarded) -> None:
+    """A handle of a shape that somebody may read, with the credential of somebody who may not."""
+    given = shape(guarded, START, f"Bearer {KEY}")
+    on = {"handle": given.headers["electric-handle"], "offset": given.headers["electric-offset"]}
+    for form in (on, {**on, "live": "true"}, {**on, "live": "true", "live_sse": "true"}):
+        assert shape(guarded, form, f"Bearer {local('read:runs')}").status == 403
+        assert shape(guarded, form).status == 401
+        reply = shape(guarded, form, grant(**ANNS))
+        assert (reply.status, b"of bob" in reply.body) == (409, False)
+
+
+def test_answers_are_for_one_credential(guarded: Guarded) -> None:
+    credential = f"Bearer {local('read:shapes')}"
+    begun = shape(guarded, START, credential)
+    on = {"handle": begun.headers["electric-handle"], "offset": begun.headers["electric-offset"]}
+    for reply in (begun, shape(guarded, on, credential), shape(guarded, SUBSET, credential)):
+        assert "public" not in reply.headers["cache-control"]
+        assert "s-maxage" not in reply.headers["cache-control"]
+        assert "authorization" in reply.headers["vary"].lower()
+
+
+@pytest.mark.parametrize("sse", [False, True], ids=["long poll", "event stream"])
+def test_what_is_under_way_ends_with_the_credential(guarded: Guarded, sse: bool) -> None:
+    seconds = 1.2
+    begin = time.time()
+    credential = f"Bearer {local('read:shapes', seconds=seconds)}"
+    begun = shape(guarded, START, credential)
+    on = {"handle": begun.headers["electric-handle"], "offset": begun.headers["electric-offset"]}
+    on = {**on, "live": "true"} | ({"live_sse": "true"} if sse else {})
+    while time.time() < begin + seconds:
+        assert shape(guarded, on, credential).status in (200, 401)
+    assert time.time() - begin - seconds < 1.0
+    reply = shape(guarded, on, credential)
+    assert (reply.status, reply.json) == (401, {"message": f"Unauthorized - {EXPIRED}"})
