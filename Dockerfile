@@ -1,4 +1,4 @@
-# pgtide alone, for a Postgres elsewhere: DATABASE_URL and PGTIDE_SECRET (or PGTIDE_INSECURE=true) are
+# pgtide alone, for a Postgres elsewhere: DATABASE_URL and PGTIDE_SECRET_KEYS (or PGTIDE_SECRET) are
 # its settings; its log lies in the volume /var/lib/pgtide. Every dependency comes as a binary wheel.
 FROM python:3.12-slim
 

@@ -35,6 +35,8 @@ run: $(RUN_STAMP) $(DEMO_STAMP) ## a Postgres, pgtide and a live demo page on ht
 example: $(RUN_STAMP) $(EXAMPLE_STAMP) ## while `make run` runs: a progress bar in React and a worker, on http://127.0.0.1:3001
 	@test -f $(DEV_ENV) || { echo "make: there is no $(DEV_ENV): start \`make run\` in another terminal first" >&2; exit 1; }
 	@set -a; . ./$(DEV_ENV); set +a; \
+	$(BIN)/python -c "import urllib.request as r; r.urlopen('$$TRIGGER_API_URL/v1/health', timeout=5)" 2>/dev/null \
+		|| { echo "make: nothing answers at $$TRIGGER_API_URL: is \`make run\` still running?" >&2; exit 1; }; \
 	$(BIN)/python examples/worker.py & worker=$$!; \
 	trap 'kill $$worker 2>/dev/null' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
 	cd $(EXAMPLE) && $(WITH_NODE) npm start --silent

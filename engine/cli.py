@@ -68,7 +68,8 @@ def dev(flags: Flags, environ: Mapping[str, str]) -> int:
         own = [development.secret_key(settings.data_dir)]
         settings = replace(settings, secret_keys=(own[0],))
     ready = partial(development.greet, own[0])
-    return _supervise(settings, environ, notes, warnings, ready)
+    with development.no_file_left(settings.data_dir):
+        return _supervise(settings, environ, notes, warnings, ready)
 
 
 def serve(flags: Flags, environ: Mapping[str, str]) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import SettingsError
 from engine.settings import Settings
 
+FILE = "dev.env"
 PREFIX = "tr_dev_"
 """By it Trigger.dev's SDK knows a key that signs tokens itself, unlike `tr_dev_sk_…`."""
 
@@ -33,7 +36,7 @@ def secret_key(folder: Path) -> str:
 
 def greet(key: str, url: str, settings: Settings) -> None:
     """Say how a back end gets to what is served at `url`, here and in the file `dev.env`."""
-    path = settings.data_dir / "dev.env"
+    path = settings.data_dir / FILE
     variables = {
         "DATABASE_URL": settings.database_url or "",
         "TRIGGER_API_URL": url,
@@ -41,11 +44,32 @@ def greet(key: str, url: str, settings: Settings) -> None:
     }
     lines = [f"{name}='{value}'\n" for name, value in variables.items()]
     try:
-        _write(path, "".join(lines))
+        _write(path, _mark() + "".join(lines))
         where = f"in {path}"
     except OSError as error:
         where = f"{path} cannot be written: {error.strerror}"
     print(f"Back ends: TRIGGER_API_URL={url} TRIGGER_SECRET_KEY={key}  ({where})", flush=True)
+
+
+@contextmanager
+def no_file_left(folder: Path) -> Generator[None]:
+    """Before and after this there is no such file: what it names would soon be somebody else's.
+
+    Afterwards one of another process, which has taken over, stays.
+    """
+    path = folder / FILE
+    with suppress(OSError):
+        path.unlink()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if path.read_text().startswith(_mark()):
+                path.unlink()
+
+
+def _mark() -> str:
+    return f"# of pgtide dev, process {os.getpid()}\n"
 
 
 def _write(path: Path, text: str) -> None:

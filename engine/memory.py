@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 
 
@@ -13,3 +14,13 @@ def collect_rarely() -> None:
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+
+
+def give_back() -> None:
+    """Return to the system what is not used any more. Call it after much has been let go of: it takes
+    about 200 ns per object that is still there."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        # Only glibc keeps what was freed below its top, and has a way to ask for it.
+        trim(0)

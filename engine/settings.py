@@ -117,7 +117,7 @@ class Settings:
         int,
         About(
             COUNT,
-            "Database connections for queries and snapshots, over all nodes.",
+            "Database connections for snapshots (two thirds) and for writes, over all nodes.",
             "ELECTRIC_DB_POOL_SIZE",
         ),
     ] = 20

@@ -198,9 +198,10 @@ class Transactions:
         if self._tick_log.add(tick, xid, commit):
             self._committed = (commit.commit_lsn, commit.end_lsn)
             self._next_lsn = commit.end_lsn
-        elif self._writer.state is not None:
-            # Whoever flushes next has to say what this has flushed.
-            self._committed = self._writer.state[1:3]
+            return
+        # Whoever flushes next has to say what this has flushed.
+        assert self._writer.state is not None
+        self._committed = self._writer.state[1:3]
 
     def _new_version(self) -> int:
         self._next_version += 1
@@ -337,14 +338,8 @@ class Transactions:
         self, block: SpooledBlock, commit: pgoutput.StreamCommit, index: int, end_lsn: int
     ) -> int:
         self._stage(
-            commit.commit_lsn,
-            index,
-            commit.xid,
-            end_lsn,
-            commit.commit_time_us,
-            block.count,
-            block.relations,
-            block.body,
+            *(commit.commit_lsn, index, commit.xid, end_lsn, commit.commit_time_us),
+            *(block.count, block.relations, block.body),
         )
         return index + INDEX_STEP * block.count
 

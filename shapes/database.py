@@ -66,7 +66,11 @@ _LOST = (
 
 # Times without a zone, in tables that are not ours, are UTC. Whoever waits for somebody's lock keeps a
 # connection from others.
-_BEGIN_WORK = "begin isolation level read committed; set local timezone = 'UTC'; set local lock_timeout = '10s'"
+_BEGIN_WORK = """
+    begin isolation level read committed;
+    set local timezone = 'UTC';
+    set local lock_timeout = '10s'
+"""
 _WORK_SHARE = 3
 """One of so many connections is for writing, so that snapshots cannot keep writers waiting."""
 
@@ -139,7 +143,7 @@ class Database:
             raise DatabaseUnavailableError("Database has a row locked") from error
         except asyncpg.ReadOnlySQLTransactionError as error:
             raise DatabaseUnavailableError("Database takes no writes") from error
-        except _LOST as error:
+        except (*_LOST, asyncpg.TooManyConnectionsError, asyncpg.QueryCanceledError) as error:
             raise DatabaseUnavailableError("Database is unreachable") from error
         finally:
             self._working -= 1

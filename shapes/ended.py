@@ -32,6 +32,8 @@ class EndedShapes:
         self._definitions = definitions
         self._store = store
         self._ends: dict[int, _End] = {}
+        self.released = 0
+        """How many feeds have been let go of."""
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -43,8 +45,10 @@ class EndedShapes:
     def sweep(self, now: float) -> None:
         """Let go of what nobody uses. `now` is of the monotonic clock."""
         for shape_hash, end in list(self._ends.items()):
+            there = self._feeds.get(shape_hash) is not None
             if not self._feeds.release(shape_hash, now - FEED_SECONDS):
                 continue
+            self.released += there
             self._definitions.release(end.definition)
             if end.since < now - SNAPSHOT_SECONDS:
                 self._store.forget(end.handle)

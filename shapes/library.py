@@ -100,6 +100,8 @@ class Library:
         self._ahead_seconds = long_poll_timeout * OUT_OF_BOUNDS_SHARE
         self._deleted = max(store.deletions(0), default=0)
         self._ended = EndedShapes(feeds, definitions, store)
+        self.released = 0
+        """How many ended shapes have left memory."""
 
     # -- handles -----------------------------------------------------------------------------------
 
@@ -316,6 +318,7 @@ class Library:
     def forget_idle(self, seconds: float) -> None:
         """Forget the feeds that nobody has used for so long, and sooner those that are at their end."""
         self._ended.sweep(time.monotonic())
+        self.released = self._ended.released
         self._feeds.forget_idle(seconds)
 
     def forget_surplus(self, most: int, seconds: float) -> None:

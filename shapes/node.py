@@ -19,7 +19,7 @@ from engine.lifeline import hold_lifeline
 from engine.log.layout import RelationVersion
 from engine.log.reader import LogMissingError, LogReader
 from engine.logs import configure
-from engine.memory import collect_rarely
+from engine.memory import collect_rarely, give_back
 from engine.metrics.numbers import Numbers
 from engine.settings import Settings
 from engine.table import Table
@@ -54,6 +54,8 @@ from shapes.window_ledger import WindowLedger
 log = logging.getLogger("node")
 
 SWEEP_SECONDS = 15.0
+FEW_SHAPES = 256
+"""Letting go of so many is not worth a look for memory that could be given back."""
 REST_SECONDS = 0.5
 SNAPSHOT_SWEEP_SECONDS = 300.0
 STOP_SECONDS = 2.5
@@ -225,6 +227,7 @@ class Node:
 
     async def _sweep(self) -> None:
         swept = time.monotonic()
+        released = 0
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             # A reader who waits uses its feed at least once in this time.
@@ -235,6 +238,9 @@ class Node:
             if time.monotonic() > swept + SNAPSHOT_SWEEP_SECONDS:
                 await self.library.sweep(self._settings.max_shapes)
                 swept = time.monotonic()
+            if self.library.released - released > max(FEW_SHAPES, len(self._feeds)):
+                released = self.library.released
+                give_back()
 
 
 def _demo_routes(settings: Settings) -> list[BaseRoute]:
@@ -332,7 +338,12 @@ def main() -> None:
         raise SystemExit("a node is started by `pgtide serve`, which hands it the listening socket")
     bound = socket.socket(fileno=int(descriptor))
     collect_rarely()
-    uvloop.run(serve(settings, bound))
+    try:
+        uvloop.run(serve(settings, bound))
+    except SettingsError as error:
+        # The settings file is another one than when the supervisor looked at it.
+        log.error("%s", error)
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -165,6 +165,8 @@ class Routing:
                     self._check_promises(routes, version, new, block.commit_lsn)
                 if routes.windows:
                     self._windowed(routes, block, index, version, operation, new, old)
+                    if operation != "T" and not routes.plain.subscribers:
+                        continue
                 if operation == "U":
                     self._update(router, block, index, version, new, old)
                 elif operation == "I":

@@ -218,13 +218,21 @@ class SnapshotStore:
     def remove(self, handle: Handle) -> None:
         """Delete a snapshot with its bodies."""
         with self._env.begin(write=True, db=self._snapshots) as txn:
+            record = self._record(txn, handle)
             prefix = _SNAPSHOT.pack(*handle)
             cursor = txn.cursor()
             found = cursor.set_range(prefix)
+            entries = 0
             while found and cursor.key().startswith(prefix):
                 found = cursor.delete()
-        for path in self._files.glob(f"{handle}.*"):
-            path.unlink(missing_ok=True)
+                entries += 1
+        # There may be more than are known. Looking for them with a pattern would read the whole folder
+        # for each snapshot, and the compiled pattern would be remembered.
+        known = max(entries, 0 if record is None else len(record.chunks))
+        number = 0
+        while number < known or self.chunk_path(handle, number).exists():
+            self.chunk_path(handle, number).unlink(missing_ok=True)
+            number += 1
 
     def forget(self, handle: Handle) -> None:
         """Delete a snapshot, and that there ever was one of its shape, unless others came after it."""

@@ -12,9 +12,6 @@ import logging
 import time
 from typing import Any, Final, NamedTuple
 
-import asyncpg
-
-from engine.errors import PgtideError
 from engine.lsn import Offset
 from engine.table import Table
 from engine.tick import window_key
@@ -145,7 +142,8 @@ class WindowClock:
             if not await self._move(followed):
                 return
             delay = self._step(followed) / 20
-        except (PgtideError, asyncpg.PostgresError) as error:
+        except Exception as error:
+            # Whatever it is: those who follow other shapes go on.
             names = followed.table.schema, followed.table.name, followed.window.column
             log.warning("the window of %s.%s by %s has not moved: %s", *names, error)
             delay = RETRY_SECONDS

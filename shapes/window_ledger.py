@@ -10,7 +10,7 @@ from typing import Any
 import lmdb
 import orjson
 
-CLAIM_SECONDS = 10.0
+CLAIM_SECONDS = 4.0
 """Whoever has not moved a window by then is not waited for."""
 
 

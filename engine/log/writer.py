@@ -185,7 +185,9 @@ class LogWriter:
         """Write what is staged and move the head. Returns when it is on disk."""
         assert self._state is not None
         state = self._state._replace(
-            commit_lsn=commit_lsn, end_lsn=end_lsn, progress=max(progress, end_lsn)
+            commit_lsn=commit_lsn,
+            end_lsn=end_lsn,
+            progress=max(progress, end_lsn, self._state.progress),
         )
         with self.meanwhile(), _explained(self.path), self._env.begin(write=True) as txn:
             self._put_staged(txn)

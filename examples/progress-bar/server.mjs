@@ -5,10 +5,12 @@
 import { randomUUID } from "node:crypto"
 import { readFile } from "node:fs/promises"
 import { createServer } from "node:http"
+import { fileURLToPath } from "node:url"
 import { auth, configure } from "@trigger.dev/sdk"
 import { build } from "esbuild"
 
 const TASK = "render-video"
+const PAGE = fileURLToPath(new URL("page/", import.meta.url))
 const FILES = { "/": ["index.html", "text/html"], "/page.css": ["page.css", "text/css"] }
 
 try {
@@ -24,7 +26,7 @@ if (!TRIGGER_API_URL || !TRIGGER_SECRET_KEY) {
 configure({ baseURL: TRIGGER_API_URL, accessToken: TRIGGER_SECRET_KEY })
 
 const bundle = await build({
-  entryPoints: [new URL("page/page.jsx", import.meta.url).pathname],
+  entryPoints: [`${PAGE}page.jsx`],
   bundle: true,
   minify: true,
   write: false,
@@ -53,7 +55,7 @@ async function answer(request, respond) {
   if (request.url === "/page.js") return respond(200, "text/javascript", bundle.outputFiles[0].contents)
   const [name, type] = FILES[request.url] ?? []
   if (!name) return respond(404, "text/plain", "Not found")
-  respond(200, type, await readFile(new URL(`page/${name}`, import.meta.url)))
+  respond(200, type, await readFile(PAGE + name))
 }
 
 const server = createServer((request, response) => {
@@ -63,5 +65,9 @@ const server = createServer((request, response) => {
     console.error(error.message)
     respond(502, "application/json", JSON.stringify({ error: "pgtide does not answer" }))
   })
+})
+server.on("error", ({ message }) => {
+  console.error(`${message}: set PORT to another one`)
+  process.exit(1)
 })
 server.listen(Number(PORT), "127.0.0.1", () => console.log(`open http://127.0.0.1:${server.address().port}`))

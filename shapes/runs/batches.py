@@ -112,7 +112,7 @@ class Batches:
         if batch.idempotency_key is not None:
             locks.append(hash_of("batch idempotency", environment, batch.idempotency_key))
         async with self._database.work() as work:
-            await self._keys.lock(work, locks)
+            await self._keys.lock(work, locks, environment)
             known = await self._keys.known(work, keys.all())
             if keys.request is not None and keys.request in known:
                 made = await _find(work, environment, known[keys.request])

@@ -14,19 +14,32 @@ from shapes.runs.values import JSON, error
 
 Member = dict[str, Any]
 
+PACKETS = ("payload", "output")
 _QUEUED = frozenset(("QUEUED", "DELAYED", "PENDING_VERSION"))
 _EXECUTING = frozenset(("EXECUTING", "DEQUEUED"))
 _DISPENSABLE = frozenset(
-    ("payload", "output", "metadata", "error", "ttl", "startedAt", "expiredAt")
+    (*PACKETS, "metadata", "error", "ttl", "startedAt", "expiredAt", "finishedAt", "delayedUntil")
 )
+_EMPTY: Member = {
+    "tags": [],
+    "isTest": False,
+    "durationMs": 0,
+    "costInCents": 0,
+    "baseCostInCents": 0,
+}
+_NAMES = {
+    "completedAt": "finishedAt",
+    "delayUntil": "delayedUntil",
+    "runTags": "tags",
+    "usageDurationMs": "durationMs",
+}
+"""Members that are called otherwise than the fields that are followed."""
 _TIMES = {
     "startedAt": "started_at",
     "finishedAt": "completed_at",
     "delayedUntil": "delay_until",
     "expiredAt": "expired_at",
 }
-
-PACKETS = ("payload", "output")
 
 
 def summary(run: Record) -> Member:
@@ -78,11 +91,16 @@ def whole(run: Record, skipped: Collection[str] = ()) -> Member:
     failure = _error(run.get("error"))
     if failure is not None:
         members["error"] = failure
-    return {
-        name: value
-        for name, value in members.items()
-        if name not in skipped or name not in _DISPENSABLE
-    }
+    return without(members, skipped)
+
+
+def without(members: Member, skipped: Collection[str]) -> Member:
+    """The members of a run without those of `skipped`, which has the names of fields that are followed.
+    Those that clients rely on are empty."""
+    left_out = {_NAMES.get(name, name) for name in skipped}
+    empty = {name: value for name, value in _EMPTY.items() if name in left_out & members.keys()}
+    left_out &= _DISPENSABLE
+    return {name: value for name, value in members.items() if name not in left_out} | empty
 
 
 def _flags(status: str) -> Member:

@@ -6,6 +6,7 @@ whether a table has, say, its statuses as texts or as an enum.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,6 +29,9 @@ texts and `status` is one of pgtide's words."""
 _KEPT_BY_CLOCK = ("created_at", "updated_at")
 _FORGOTTEN_AFTER = frozenset(("FAILED", "CRASHED", "SYSTEM_FAILURE", "TIMED_OUT", "EXPIRED"))
 """A run that ended like this does not keep its idempotency key from starting another one."""
+
+_TYPES_SECONDS = 5.0
+"""A table may be altered: so long what is known of its types is relied on."""
 
 _NUMBERS = ("int2", "int4", "int8")
 _TYPES = """
@@ -54,7 +58,8 @@ class RunStore:
 
     def __init__(self, table: RunTable) -> None:
         self.table = table
-        self._known_types: Mapping[str, str] | None = None
+        self._known_types: Mapping[str, str] = {}
+        self._known_until = 0.0
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -143,14 +148,14 @@ class RunStore:
 
     async def _types(self, work: asyncpg.Connection) -> Mapping[str, str]:
         """The types of the columns that a table of the user's has for fields."""
-        if self._known_types is None:
-            found: dict[str, str] = {}
-            if (self.table.schema, self.table.name) != ("pgtide", "runs"):
-                rows = await work.fetch(_TYPES, self.table.sql)
-                there: dict[str, str] = {row[0]: row[1] for row in rows}
-                columns = self.table.columns.items()
-                found = {name: there[column] for name, column in columns if column in there}
-            self._known_types = found
+        if (self.table.schema, self.table.name) == ("pgtide", "runs"):
+            return {}
+        if time.monotonic() > self._known_until:
+            rows = await work.fetch(_TYPES, self.table.sql)
+            there: dict[str, str] = {row[0]: row[1] for row in rows}
+            columns = self.table.columns.items()
+            self._known_types = {name: there[column] for name, column in columns if column in there}
+            self._known_until = time.monotonic() + _TYPES_SECONDS
         return self._known_types
 
     def _now(self, name: str) -> str:
@@ -239,7 +244,7 @@ class RunStore:
     ) -> dict[tuple[str, str], str]:
         """Ids of the runs that hold these keys, by task and key. Keys that are over are taken away
         from their runs, so this is only for whoever holds a lock for each of them."""
-        wanted = sorted(set(keys))
+        wanted = set(keys)
         if not wanted:
             return {}
         needed(self.table, "idempotency_key")
@@ -279,10 +284,10 @@ def moment(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        time = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         return None  # Infinity, or a year that Python does not know.
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
 
 
 def _holds(run: Record) -> bool:

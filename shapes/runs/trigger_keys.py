@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -22,6 +22,7 @@ _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 _TOKEN_MARGIN = timedelta(minutes=10)
 """A used token is remembered for this much longer than it counts: clocks differ."""
 
+_MOST_LOCKS = 50
 _SWEEP_SECONDS = 60.0
 _SWEEP_AFTER = 500
 """After so many new keys at the latest there is a sweep, which takes twice as many at most."""
@@ -37,14 +38,16 @@ class TriggerKeys:
 
     @classmethod
     def of(cls, grant: Grant, target: str, request_key: str | None) -> TriggerKeys:
-        """`target` tells what is asked for, e.g. `task:resize`: the same key elsewhere is another."""
-        digest = grant.digest or b""
+        """`target` tells what is asked for, e.g. `task:resize`: the same key elsewhere is another, and
+        so is that of a browser and a back end, or with another one-time token."""
+        digest = (grant.digest or b"").hex()
+        who = f"{'browser' if grant.public else 'back end'} {digest}"
         request = (
             None
             if request_key is None
-            else hash_of("request", grant.environment, target, digest.hex(), request_key)
+            else hash_of("request", grant.environment, target, who, request_key)
         )
-        token = None if grant.digest is None else hash_of("token", digest.hex())
+        token = None if grant.digest is None else hash_of("token", digest)
         until = _FOREVER
         if grant.expires_at is not None:
             until = datetime.fromtimestamp(grant.expires_at, UTC) + _TOKEN_MARGIN
@@ -61,14 +64,24 @@ class TriggerKeyStore:
         self._swept = time.monotonic()
         self._kept = 0
 
-    async def lock(self, work: asyncpg.Connection, keys: Iterable[bytes]) -> None:
-        """Until the end of the transaction nobody else holds the lock of any of these keys."""
-        numbers = sorted({int.from_bytes(key[:8], "big", signed=True) for key in keys})
-        if numbers:
-            # In the same order everywhere, so that nobody waits for somebody who waits for him.
-            await work.execute(
-                "select pg_advisory_xact_lock(key) from unnest($1::bigint[]) as key", numbers
-            )
+    async def lock(self, work: asyncpg.Connection, keys: Sequence[bytes], environment: str) -> None:
+        """Until the end of the transaction nobody else holds the lock of any of these keys.
+
+        Whoever wants very many takes that of the whole environment instead, which everybody else
+        shares: Postgres has room for a few thousand locks.
+        """
+        if not keys:
+            return
+        everything = _number(hash_of("environment", environment))
+        if len(keys) > _MOST_LOCKS:
+            await work.execute("select pg_advisory_xact_lock($1)", everything)
+            return
+        # In the same order everywhere, so that nobody waits for somebody who waits for him.
+        await work.execute(
+            "select pg_advisory_xact_lock_shared($1)"
+            " union all select pg_advisory_xact_lock(key) from unnest($2::bigint[]) as key",
+            *(everything, sorted({_number(key) for key in keys})),
+        )
 
     async def known(self, work: asyncpg.Connection, keys: list[bytes]) -> Mapping[bytes, str]:
         """Those of the keys that are there, and what they led to."""
@@ -105,6 +118,11 @@ async def sweep(work: asyncpg.Connection, most: int = 2 * _SWEEP_AFTER) -> None:
         " order by expires_at limit $1 for update skip locked)",
         most,
     )
+
+
+def _number(key: bytes) -> int:
+    """Of its lock."""
+    return int.from_bytes(key[:8], "big", signed=True)
 
 
 def hash_of(*parts: str) -> bytes:

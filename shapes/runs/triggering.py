@@ -54,7 +54,7 @@ class Triggering:
 
     async def _trigger(self, environment: str, run: NewRun, keys: TriggerKeys) -> Triggered:
         async with self._database.work() as work:
-            await self._keys.lock(work, [*keys.all(), *_key_locks(environment, [run])])
+            await self._keys.lock(work, [*keys.all(), *_key_locks(environment, [run])], environment)
             known = await self._keys.known(work, keys.all())
             # Before the token is looked at: a client whose answer was lost asks again with both.
             if keys.request is not None and keys.request in known:
@@ -86,7 +86,7 @@ class Triggering:
         self, work: asyncpg.Connection, environment: str, runs: Sequence[NewRun]
     ) -> list[Triggered]:
         """Start several runs in the caller's transaction; what became of each, in order."""
-        await self._keys.lock(work, _key_locks(environment, runs))
+        await self._keys.lock(work, _key_locks(environment, runs), environment)
         runs = await self._store.fitted(work, runs)
         keys = [(run.task, run.idempotency_key) for run in runs if run.idempotency_key is not None]
         found = await self._store.by_idempotency_key(work, environment, keys)

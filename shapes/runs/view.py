@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 
 from engine.run_statuses import FINAL
 from engine.table import Column, Table
@@ -48,7 +48,7 @@ class RunView:
     @classmethod
     def of(cls, runs: RunTable, skipped: Iterable[str], *, dated: bool = False) -> RunView:
         """Names that nobody knows, and those that must not be missing, are passed over."""
-        return cls(runs, SKIPPABLE.intersection(skipped), dated)
+        return _interned(cls(runs, SKIPPABLE.intersection(skipped), dated))
 
     @cached_property
     def identity(self) -> str:
@@ -61,6 +61,12 @@ class RunView:
         self.runs.check(table)
         fields = [one for one in _Fields(self, table).all() if one.name not in self.skipped]
         return Presentation(fields, self.runs.columns["id"], self.identity)
+
+
+@lru_cache(maxsize=1024)
+def _interned(view: RunView) -> RunView:
+    """One object for all views that are equal: every definition that is remembered has one."""
+    return view
 
 
 class _Fields:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
-import subprocess
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 from browser import Browser
 from electric_reader import ElectricReader
+from node_packages import install
 from psycopg import sql
 from runs_server import RunsServer
 from serving import Serving, fresh_database
@@ -33,19 +31,8 @@ def node() -> str:
     assert program, (
         "these tests need node on the PATH; `make test` installs one where there is none"
     )
-    locked = json.loads((FOLDER / "package-lock.json").read_text())["packages"]
-    if any(_version(path) != one["version"] for path, one in locked.items() if _wanted(path, one)):
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=FOLDER, check=True)
+    install(FOLDER)
     return program
-
-
-def _wanted(path: str, package: dict[str, Any]) -> bool:
-    return bool(path) and not package.get("optional")
-
-
-def _version(path: str) -> str | None:
-    description = FOLDER / path / "package.json"
-    return json.loads(description.read_text())["version"] if description.exists() else None
 
 
 @pytest.fixture(scope="session")

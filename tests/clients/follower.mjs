@@ -1,10 +1,18 @@
 // `node follower.mjs '{"runs": [ids], "tags": [tags], "batches": [ids]}'`: follows all of them with
 // @trigger.dev/sdk, which takes TRIGGER_API_URL and TRIGGER_SECRET_KEY, until it is ended. One line of JSON on stdout per row: {of, id, status, metadata},
-// `of` being what was followed; {of, ended: true} at its end, {of, error} if it failed.
+// `of` being what was followed; {of, ended: true} at its end, {of, error} if it failed; {of: null, status} for
+// each request that was answered with an error.
 
 import { runs } from "@trigger.dev/sdk"
 
 const tell = (line) => process.stdout.write(JSON.stringify(line) + "\n")
+
+const original = globalThis.fetch
+globalThis.fetch = async (...request) => {
+  const response = await original(...request)
+  if (!response.ok) tell({ of: null, status: response.status })
+  return response
+}
 
 async function follow(of, subscription) {
   try {

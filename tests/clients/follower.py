@@ -60,6 +60,10 @@ class Follower:
     def ended(self, of: str) -> bool:
         return any(line["of"] == of and "ended" in line for line in self._lines)
 
+    def refusals(self) -> list[int]:
+        """The statuses of requests that were answered with an error."""
+        return [line["status"] for line in self._lines if line["of"] is None]
+
     def until(self, condition: Callable[[], object], what: str) -> None:
         deadline = time.monotonic() + SECONDS
         while not condition():

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 HERE = Path(__file__).parent
 
@@ -20,9 +20,12 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def served(node: str, source: str, folder: Path) -> Generator[str]:
-    """Where the page of this name is, without a slash at the end; its files go to `folder`."""
-    bundle = [node, str(HERE / "bundle.mjs"), str(HERE / source), str(folder)]
+def served(
+    node: str, source: str, folder: Path, mode: Literal["production", "development"] = "production"
+) -> Generator[str]:
+    """Where the page of this name is, without a slash at the end; its files go to `folder`. Only in
+    development React's strict mode does everything twice."""
+    bundle = [node, str(HERE / "bundle.mjs"), str(HERE / source), str(folder), mode]
     subprocess.run(bundle, check=True)
     handler = partial(_Quiet, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser
+from node_packages import install
 from runs_server import RunsServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -36,8 +37,7 @@ def running(*command: str, **environ: str) -> Generator[subprocess.Popen[str]]:
 @pytest.fixture(scope="module")
 def example_url(node: str, runs_server: RunsServer) -> Generator[str]:
     """Where the page is, with a worker at work."""
-    if not (EXAMPLE / "node_modules").exists():
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=EXAMPLE, check=True)
+    install(EXAMPLE)
     worker = [sys.executable, str(EXAMPLES / "worker.py")]
     with (
         running(*worker, DATABASE_URL=runs_server.database_url),

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
 import secrets
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +27,7 @@ from pgtide import Run, RunStatus
 
 KEY = "tr_dev_sk-of-the-tests-0001"
 PATIENCE = 30.0
+README = Path(__file__).resolve().parents[2] / "client" / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -362,8 +368,10 @@ async def test_metadata_of_the_current_run_and_those_above(
 
     with pytest.raises(pgtide.NoCurrentRunError):
         client.metadata.set("a", 1)
-    async with client.runs.current(child):
+    async with client.runs.current(child) as progress:
         await deep_inside()
+    with pytest.raises(pgtide.NoCurrentRunError, match="ended"):
+        progress.set("late", True)
     assert await client.metadata.get(child) == {"a": {"b": [1]}, "threaded": True}
     await until(lambda: _metadata(db, root.id) == {"children": 1, "log": ["x"]})
     assert await client.metadata.replace(child, {"new": 1}) == {"new": 1}
@@ -510,6 +518,20 @@ def test_the_environment_and_a_loop_after_the_other(
     pgtide.sync.close()
 
 
+def test_the_example_of_the_readme(keyed: Serving, tmp_path: Path) -> None:
+    found = re.search(r"```python\n(.+?)```", README.read_text(), re.DOTALL)
+    assert found is not None
+    (tmp_path / "hello.py").write_text(found[1])
+    environ = os.environ | {"TRIGGER_API_URL": keyed.url, "TRIGGER_SECRET_KEY": KEY}
+    program = [sys.executable, "-W", "error", str(tmp_path / "hello.py")]
+    ended = subprocess.run(program, env=environ, capture_output=True, text=True, timeout=60)
+    # No connection was left open either, of which Python would warn.
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    assert lines[0].startswith("QUEUED {")
+    assert lines[-1].startswith("CANCELED {'progress': 1")
+
+
 def test_the_synchronous_face(keyed: Serving, db: psycopg.Connection) -> None:
     with pgtide.sync.Client(keyed.url, secret_key=KEY) as client:
         mine = tag()
@@ -536,3 +558,24 @@ def test_the_synchronous_face(keyed: Serving, db: psycopg.Connection) -> None:
         token = client.auth.create_public_token(read={"tags": mine})
         with pytest.raises(pgtide.PermissionDeniedError):
             client.runs.trigger("t", access_token=token)
+
+
+async def test_shapes_of_tables_need_the_key_or_a_token_that_names_them(
+    keyed: Serving, client: pgtide.Client, db: psycopg.Connection
+) -> None:
+    db.execute("create table orders (id int primary key, customer int)")
+    db.execute("insert into orders values (1, 7), (2, 8)")
+    async with client.shape("orders") as shape:
+        assert len(await shape.ready()) == 2
+    token = await client.auth.create_public_token(
+        shapes=[{"table": "orders", "where": "customer = $1", "params": {"1": "7"}}]
+    )
+    async with pgtide.Client(keyed.url, access_token=token) as browser:
+        async with browser.shape("orders") as shape:
+            assert [row["id"] for row in (await shape.ready()).values()] == [1]
+            db.execute("update orders set customer = 7 where id = 2")
+            async for rows in shape.changes():
+                if len(rows) == 2:
+                    break
+        with pytest.raises(pgtide.PermissionDeniedError):
+            await browser.shape("pgtide.runs").ready()

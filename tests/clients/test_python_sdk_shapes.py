@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import threading
 import time
 import uuid
@@ -441,3 +442,16 @@ async def test_errors_say_what_is_wrong(server: Serving, db: psycopg.Connection)
         with pytest.raises(pgtide.ConnectionLostError) as lost:
             await client.shape(items.table, max_retries=1).ready()
         assert "my-secret-token" not in repr(lost.value) + repr(lost.value.__cause__)
+
+
+async def test_secrets_stay_out_of_logs(
+    server: Serving, db: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    items = Items(db)
+    async with pgtide.Client(server.url) as client:
+        extra = {"token": "hush-token"}
+        async with client.shape(items.table, live=False, secret="hush/&", extra=extra) as shape:
+            await shape.ready()
+    assert items.table in caplog.text
+    assert "hush" not in caplog.text

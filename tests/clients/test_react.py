@@ -22,7 +22,7 @@ FIRST = f"{REQUESTS}.filter(e => e.name.includes('offset=-1')).length"
 @pytest.fixture(scope="module")
 def page_url(node: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     """Where the page is served, without a slash at the end."""
-    with served(node, "page", tmp_path_factory.mktemp("page")) as url:
+    with served(node, "page", tmp_path_factory.mktemp("page"), "development") as url:
         yield url
 
 

@@ -4,98 +4,35 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
-import jwt
 import psycopg
 import pytest
 from browser import Browser
+from hook_page import Hooks
 from psycopg.types.json import Jsonb
 from runs_server import RunsServer
 from static_page import served
 
-HIDE = """Object.defineProperty(document, 'hidden', {value: %s, configurable: true}),
-    document.dispatchEvent(new Event('visibilitychange'))"""
+
+def name(word: str) -> str:
+    return f"{word}-{secrets.token_hex(4)}"
+
+
+@pytest.fixture(scope="module")
+def strict_url(node: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """The same in development, under React's strict mode."""
+    with served(node, "runs_page", tmp_path_factory.mktemp("strict"), "development") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
 def hooks_url(node: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     with served(node, "runs_page", tmp_path_factory.mktemp("hooks")) as url:
         yield url
-
-
-class Hooks:
-    """The page that shows hooks, and the runs that they show."""
-
-    def __init__(
-        self, browser: Browser, server: RunsServer, db: psycopg.Connection, page_url: str
-    ) -> None:
-        self.browser = browser
-        self.page_url = page_url
-        self._server = server
-        self._db = db
-
-    def show(self, **shown: dict[str, Any]) -> None:
-        """Show these hooks, by name: {hook, args, options, context}."""
-        self.browser.run(f"page.show({json.dumps(shown)})")
-
-    def hook(self, hook: str, *args: object, token: str = "", **options: Any) -> dict[str, Any]:
-        options = {"baseURL": self._server.url, "accessToken": token, **options}
-        return {"hook": hook, "args": args, "options": options}
-
-    def token(self, *scopes: str, seconds: float = 3600, **claims: Any) -> str:
-        """As the SDK signs it in a back end."""
-        now = int(time.time())
-        given = {
-            "iss": "https://id.trigger.dev",
-            "aud": "https://api.trigger.dev",
-            "iat": now,
-            "exp": now + seconds,
-            "sub": "default",
-            "pub": True,
-            "scopes": scopes,
-            **claims,
-        }
-        return jwt.encode(given, self._server.root_key, "HS256", {"typ": None})
-
-    def until(self, expression: str) -> Any:
-        return self.browser.until(expression)
-
-    def state(self, name: str = "one") -> dict[str, Any]:
-        return self.browser.run(f"state({name!r})")
-
-    def run(self, **columns: Any) -> str:
-        """A new run's id."""
-        row = {"task": "made-by-sql", **columns}
-        names, places = ", ".join(row), ", ".join(["%s"] * len(row))
-        statement = f"insert into pgtide.runs ({names}) values ({places}) returning id"
-        found = self._db.execute(statement.encode(), list(row.values())).fetchone()
-        assert found is not None
-        return found[0]
-
-    def change(self, run: str, assignments: str, *values: object) -> None:
-        statement = f"update pgtide.runs set {assignments} where id = %s"
-        self._db.execute(statement.encode(), [*values, run])
-
-    def sql(self, statement: str, *values: object) -> tuple[Any, ...] | None:
-        """Its first row, if it gives any."""
-        cursor = self._db.execute(statement.encode(), values)
-        return cursor.fetchone() if cursor.description else None
-
-    def ask(self, method: str, path: str, body: object = None) -> httpx.Response:
-        """One request as a back end."""
-        headers = {"authorization": f"Bearer {self._server.root_key}"}
-        return httpx.request(method, self._server.url + path, headers=headers, json=body)
-
-    def progress(self, run: str, value: float) -> None:
-        self.change(run, "metadata = metadata || %s", Jsonb({"progress": value}))
-
-    def finish(self, run: str) -> None:
-        self.change(run, "status = 'COMPLETED', output = '7'")
 
 
 @pytest.fixture
@@ -107,26 +44,10 @@ def hooks(
     return Hooks(browser, runs_server, runs_db, hooks_url)
 
 
-def name(word: str) -> str:
-    return f"{word}-{secrets.token_hex(4)}"
-
-
-def polls(hooks: Hooks, text: str = "/realtime/") -> list[dict[str, Any]]:
-    return [one for one in hooks.browser.asked(text) if "live=true" in one["url"]]
-
-
-def until_polling(hooks: Hooks, text: str = "/realtime/") -> None:
-    """Until a long poll is under way."""
-    deadline = time.monotonic() + 15
-    while all("status" in one or "failure" in one for one in polls(hooks, text)):
-        assert time.monotonic() < deadline, hooks.browser.asked(text)
-        time.sleep(0.02)
-
-
-@pytest.mark.parametrize("mode", ["", "?strict"])
-def test_a_run_from_queued_to_completed(hooks: Hooks, mode: str) -> None:
-    if mode:
-        hooks.browser.open(hooks.page_url + mode)
+@pytest.mark.parametrize("mode", ["production", "strict"])
+def test_a_run_from_queued_to_completed(hooks: Hooks, mode: str, strict_url: str) -> None:
+    if mode == "strict":
+        hooks.browser.open(strict_url)
     run = hooks.run(task="resize", tags=["a"], payload='{"width":8}')
     hooks.show(one=hooks.hook("useRealtimeRun", run, token=hooks.token(f"read:runs:{run}")))
     hooks.until("state('one').run?.status === 'QUEUED'")
@@ -145,7 +66,7 @@ def test_a_run_from_queued_to_completed(hooks: Hooks, mode: str) -> None:
     # It is over: nothing is asked any more, and onComplete has been called once.
     asked = len(hooks.browser.asked("/realtime/"))
     hooks.change(run, "status = 'EXECUTING'")
-    hooks.browser.run("new Promise((done) => setTimeout(done, 300))")
+    hooks.wait()
     assert len(hooks.browser.asked("/realtime/")) == asked
     assert hooks.browser.run("completed('one')") == [run]
     assert hooks.browser.close() == []
@@ -318,8 +239,22 @@ def test_a_run_that_is_asked_for_again_and_again(hooks: Hooks) -> None:
     hooks.finish(run)
     hooks.until("state('one').run.output === 7")
     asked = len(hooks.browser.asked("/api/v3/"))
-    hooks.browser.run("new Promise((done) => setTimeout(done, 300))")
+    hooks.wait()
     assert len(hooks.browser.asked("/api/v3/")) <= asked + 1
+    assert hooks.browser.close() == []
+
+
+def test_a_large_payload_is_fetched(hooks: Hooks) -> None:
+    """From an address of its own, with the token that may read the run."""
+    slot = hooks.ask("PUT", f"/api/v2/packets/{name('packet')}%2Fpayload.json").json()
+    text = "ü" * 100_000
+    headers = {"content-type": "application/json"}
+    httpx.put(slot["presignedUrl"], content=json.dumps(text).encode(), headers=headers)
+    run = hooks.run(payload=slot["storagePath"], payload_type="application/store")
+    token = hooks.token(f"read:runs:{run}")
+    hooks.show(one=hooks.hook("useRealtimeRun", run, token=token))
+    hooks.until("state('one').run")
+    assert hooks.state()["run"]["payload"] == text
     assert hooks.browser.close() == []
 
 
@@ -338,14 +273,14 @@ def test_a_hidden_page_waits(hooks: Hooks) -> None:
     run = hooks.run()
     hooks.show(one=hooks.hook("useRealtimeRun", run, token=hooks.token("read:runs")))
     hooks.until("state('one').run")
-    until_polling(hooks)
-    hooks.browser.run(HIDE % "true")
+    hooks.until_polling()
+    hooks.hide(hidden=True)
     hooks.progress(run, 0.5)
     hooks.change(run, "status = 'EXECUTING'")
-    hooks.browser.run("new Promise((done) => setTimeout(done, 300))")
+    hooks.wait()
     assert hooks.state()["run"]["status"] == "QUEUED"
     before = len(hooks.browser.asked("/realtime/"))
-    hooks.browser.run(HIDE % "false")
+    hooks.hide(hidden=False)
     hooks.until("state('one').run.isExecuting")
     assert hooks.state()["run"]["metadata"] == {"progress": 0.5}
     back = hooks.browser.asked("/realtime/")[before]["url"]
@@ -359,15 +294,13 @@ def test_a_hidden_page_waits(hooks: Hooks) -> None:
 def test_what_is_taken_away_ends_its_request(hooks: Hooks) -> None:
     run = hooks.run()
     hooks.show(one=hooks.hook("useRealtimeRun", run, token=hooks.token("read:runs")))
-    until_polling(hooks)
+    hooks.until_polling()
     hooks.show()
     hooks.until("!document.querySelector('#one')")
-    deadline = time.monotonic() + 10
-    while any("status" not in one and "failure" not in one for one in polls(hooks)):
-        assert time.monotonic() < deadline
+    hooks.until_quiet()
     asked = len(hooks.browser.asked("/realtime/"))
     hooks.finish(run)
-    hooks.browser.run("new Promise((done) => setTimeout(done, 300))")
+    hooks.wait()
     assert len(hooks.browser.asked("/realtime/")) == asked
     assert hooks.browser.close() == []
 
@@ -375,10 +308,10 @@ def test_what_is_taken_away_ends_its_request(hooks: Hooks) -> None:
 def test_stop(hooks: Hooks) -> None:
     run = hooks.run()
     hooks.show(one=hooks.hook("useRealtimeRun", run, token=hooks.token("read:runs")))
-    until_polling(hooks)
+    hooks.until_polling()
     hooks.browser.run("page.call('one', 'stop')")
     hooks.finish(run)
-    hooks.browser.run("new Promise((done) => setTimeout(done, 300))")
+    hooks.wait()
     assert hooks.state()["run"]["status"] == "QUEUED"
     assert hooks.browser.run("completed('one')") == []
 
@@ -404,7 +337,7 @@ def test_refusals_are_shown(hooks: Hooks, hook: str, argument: str) -> None:
         if hook != "useRun":
             status = {"foreign": 403, "missing": 404}.get(each, 401)
             assert f"HTTP Error {status}" in error
-    hooks.browser.run("new Promise((done) => setTimeout(done, 300))")
+    hooks.wait()
     refused = hooks.browser.asked("/realtime/")
     assert len(refused) == (0 if hook == "useRun" else len(shown))
     assert all(one["status"] >= 400 for one in refused)
@@ -426,7 +359,7 @@ def test_what_fails_for_a_moment_is_tried_again(hooks: Hooks, status: int) -> No
     hooks.browser.answer("/realtime/", status, 3)
     hooks.show(one=hooks.hook("useRealtimeRun", run, token=hooks.token("read:runs")))
     hooks.until("state('one').run")
-    until_polling(hooks)
+    hooks.until_polling()
     hooks.browser.answer("/realtime/", status, 3)
     hooks.change(run, "status = 'EXECUTING'")
     hooks.until("state('one').run.isExecuting")
@@ -439,7 +372,7 @@ def test_a_shape_that_ends_begins_anew(hooks: Hooks) -> None:
     """The handle of the next one, in a 409's header, must be readable across origins."""
     run = hooks.run()
     hooks.show(one=hooks.hook("useRealtimeRun", run, token=hooks.token("read:runs")))
-    until_polling(hooks)
+    hooks.until_polling()
     hooks.sql(
         "begin; create temp table kept on commit drop as select * from pgtide.runs;"
         " truncate pgtide.runs; insert into pgtide.runs select * from kept; commit"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
 from follower import Follower
 from psycopg.types.json import Jsonb
 from runs_server import RunsServer
-from serving import Serving
+from serving import Serving, fresh_database
+
+from engine.migrate import migrate
 
 
 class Writer:
@@ -105,3 +109,29 @@ def test_a_shape_that_ends(node: str, runs_server: RunsServer, runs_db: psycopg.
         change(runs_db, run, "status = 'COMPLETED'")
         for of in names:
             follower.until(lambda of=of: follower.last(of, run)["status"] == "COMPLETED", of)
+
+
+def test_more_wait_than_may(node: str, server_url: str, tmp_path: Path) -> None:
+    """Whoever gets 429 comes again, and sees its run's end."""
+    with fresh_database(server_url) as url:
+        serving = Serving(
+            url,
+            tmp_path / "pgtide",
+            insecure=False,
+            secret_keys=RunsServer.root_key,
+            nodes=1,
+            max_live_requests=1,
+            long_poll_timeout=1,
+        )
+        asyncio.run(migrate(url, stream_id=serving.stream_id))
+        with serving, psycopg.connect(url, autocommit=True) as db:
+            runs = [make(db, "tag", "batch") for _ in range(4)]
+            with Follower(node, RunsServer(serving, url).environ, runs=runs) as follower:
+                follower.until(lambda: all(map(follower.rows, runs)), "first rows")
+                follower.until(follower.refusals, "a refusal")
+                for run in runs:
+                    change(db, run, "status = 'COMPLETED'")
+                follower.until(lambda: all(map(follower.ended, runs)), "the ends")
+                assert set(follower.refusals()) == {429}
+        statuses = [follower.rows(run)[-1]["status"] for run in runs]
+        assert statuses == ["COMPLETED"] * 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import psycopg
@@ -96,6 +97,31 @@ async def test_a_schema_that_an_administrator_made(
 ) -> None:
     await connection.execute(f'create schema pgtide authorization "{role}"'.encode())
     assert await migrate(as_role(database, role), publish=False) == FILES
+
+
+async def test_runs_from_the_first_version_go_on(
+    database: str,
+    connection: psycopg.AsyncConnection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copy(sql_folder() / FILES[0], tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("engine.migrate.sql_folder", lambda: tmp_path)
+        assert await migrate(database) == FILES[:1]
+    await connection.execute(
+        "insert into pgtide.runs (id, task, status, error) values ('r', 't', 'FAILED', '\"no\"')"
+    )
+    assert await migrate(database) == FILES[1:]
+    # What is written now gets the new form; what was there stays until then.
+    cursor = await connection.execute(
+        "update pgtide.runs set metadata = '{\"a\": 1}' returning error, completed_at is not null"
+    )
+    assert await cursor.fetchone() == ("no", True)
+    cursor = await connection.execute(
+        "update pgtide.runs set error = '\"now\"' returning error ->> 'raw'"
+    )
+    assert await cursor.fetchone() == ("now",)
 
 
 @pytest.mark.parametrize("name", ["0003_gap.sql", "0001_twice.sql", "2_short.sql"])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -71,6 +75,42 @@ async def test_whoever_waits_is_woken(backend: psycopg.AsyncConnection, connect:
     await backend.execute("select pgtide.complete_wait_token(%s)", (name,))
     heard = [one.payload async for one in worker.notifies(timeout=10, stop_after=1)]
     assert heard == [name]
+
+
+def documented() -> Callable[[psycopg.Connection, str], str | None]:
+    """The function that docs/runs.md gives workers for waiting."""
+    text = (Path(__file__).parents[2] / "docs/runs.md").read_text()
+    found = re.search(r"```python\n(def wait_for.*?)```", text, re.DOTALL)
+    assert found is not None
+    names: dict[str, Any] = {"psycopg": psycopg}
+    exec(found[1], names)
+    return names["wait_for"]
+
+
+async def test_waiting_as_the_documentation_says(
+    database: str, backend: psycopg.AsyncConnection
+) -> None:
+    wait_for = documented()
+
+    def wait(name: str) -> str | None:
+        with psycopg.connect(database, autocommit=True) as worker:
+            return wait_for(worker, name)
+
+    name = await token(backend)
+    waiting = asyncio.create_task(asyncio.to_thread(wait, name))
+    listens = (
+        "select count(*) from pg_stat_activity"
+        " where query like '%%from pgtide.wait_token(%%' and state = 'idle'"
+    )
+    while await row(backend, listens) == (0,):
+        assert not waiting.done()
+    await backend.execute("select pgtide.complete_wait_token(%s, '[1]')", (name,))
+    assert await waiting == "[1]"
+    assert await asyncio.to_thread(wait, name) == "[1]"
+    with pytest.raises(TimeoutError):
+        await asyncio.to_thread(wait, await token(backend, "0.2 seconds"))
+    with pytest.raises(TimeoutError):
+        await asyncio.to_thread(wait, "waitpoint_none")
 
 
 async def test_packets_are_forgotten_by_age(backend: psycopg.AsyncConnection) -> None:

@@ -210,6 +210,27 @@ def test_items_with_idempotency_keys(back_end: BackEnd) -> None:
     assert rows(back_end, batch) == [("1", "batchTrigger")]
 
 
+def test_many_idempotency_keys_at_once(back_end: BackEnd) -> None:
+    """Two batches and single runs compete for them; each key starts one run."""
+    task, count = f"t-{secrets.token_hex(4)}", 120
+    batches = [make(back_end, count), make(back_end, count)]
+    body = b"".join(items(index, task=task, idempotencyKey=str(index)) for index in range(count))
+    with ThreadPoolExecutor(12) as pool:
+        waiting = [pool.submit(fill, back_end, batch, body) for batch in batches]
+        waiting += [
+            pool.submit(
+                *(back_end.ask, "POST", f"/api/v1/tasks/{task}/trigger"),
+                {"options": {"idempotencyKey": str(index)}},
+            )
+            for index in range(0, count, 5)
+        ]
+        assert {one.result().status_code for one in waiting} == {200}
+    [(found,)] = back_end.db.run("select count(*) from pgtide.runs where task = %s", task)
+    assert found == count
+    named = [back_end.ask("GET", f"/api/v2/batches/{batch}").json()["runs"] for batch in batches]
+    assert named[0] == named[1]
+
+
 def test_parents(back_end: BackEnd) -> None:
     parent = back_end.run()
     batch = make(back_end, 1, parentRunId=parent, resumeParentOnCompletion=True)

@@ -47,13 +47,16 @@ def tables(database: str, serving: Serving) -> Generator[Tables]:
 
 def move(serving: Serving, tables: Tables, name: str, days: int, hours: float) -> None:
     """Let what is older than so many hours leave the window of so many days."""
-    ((oid,),) = tables.run(f"select '{name}'::regclass::oid::int8")
+    ((oid, kind),) = tables.run(
+        f"select oid::int8, relkind::text from pg_class where oid = '{name}'::regclass"
+    )
     columns = (
         Column("id", "int4", 23, not_null=True, key_index=0),
         Column("at", "timestamptz", 1184),
         Column("tag", "text", 25),
     )
-    mover = WindowMove(Table(oid, "public", name, columns), Window("at", days * 86400), {"tag"})
+    table = Table(oid, "public", name, columns, kind)
+    mover = WindowMove(table, Window("at", days * 86400), {"tag"})
     with tables.transaction() as connection:
         for setting, value in SNAPSHOT_SETTINGS.items():
             connection.execute(f"set local {setting} = '{value}'".encode())
@@ -97,6 +100,15 @@ async def test_rows_leave_by_themselves(
             ("day", "1d"): [1, 2, 5, 6],
             ("at", "3s"): [5],
         }
+        # More than leave at one place: these are many of few moments, and many of the same.
+        many = tables.make("id int primary key, at timestamptz")
+        tables.run(
+            f"insert into {many} select i, now() - i * interval '0.2 ms' from generate_series(1, 6500) i"
+        )
+        tables.run(f"insert into {many} select i, now() from generate_series(6501, 14000) i")
+        crowd = ShapeClient(serving.url, WindowSubject(many, length="5s"))
+        crowd.start()
+        assert await crowd.until(lambda: len(crowd.rows) == 14000), len(crowd.rows)
         for client in clients.values():
             client.start()
         await clients["at", "3s"].until(lambda: 1 in ids(clients["at", "3s"]))
@@ -108,14 +120,21 @@ async def test_rows_leave_by_themselves(
         )
         one = clients["at", "1h"]
         assert await one.until(lambda: ids(one) == [1, 2, 4, 5, 6]), one.describe()
-        for client in clients.values():
+        assert await crowd.until(lambda: not crowd.rows), len(crowd.rows)
+        for client in (crowd, *clients.values()):
             await client.stop()
             client.check()
             assert not client.counts.conflicts
 
 
-async def test_who_is_away_hears_of_it_later(serving: Serving, tables: Tables) -> None:
-    name = tables.make(COLUMNS)
+@pytest.mark.parametrize("kind", ["r", "p"])
+async def test_who_is_away_hears_of_it_later(serving: Serving, tables: Tables, kind: str) -> None:
+    name = tables.make(COLUMNS if kind == "r" else f"{COLUMNS}) partition by range (id")
+    if kind == "p":
+        tables.run(
+            f"create table {name}_a partition of {name} for values from (0) to (5); "
+            f"create table {name}_b partition of {name} default"
+        )
     tables.run(
         f"insert into {name} select i, now() - i * interval '1 hour', 'a' "
         "from generate_series(1, 9) i"

@@ -87,6 +87,18 @@ def test_signing_keys_and_issuers(tmp_path: Path) -> None:
     assert set(keys.files) == {tmp_path / "pgtide.toml", key_file}
 
 
+def test_the_manual_s_example_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "runs.md").read_text()
+    example = page.split("```toml\n[environments.default]", 1)[1].split("```")[0]
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [OCT]}))
+    names = "NEW_KEY OLD_KEY STAGING_KEY SIGNING_KEY OLD_SIGNING_KEY".split()  # noqa: SIM905
+    environ = {name: f"{name}-0123456789" for name in names}
+    text = "[environments.default]" + example.replace('sha256 = "…"', f'sha256 = "{DIGEST}"')
+    keys = read(tmp_path, text, environ)
+    assert [key.environment for key in keys.secret_keys] == ["default", "default", "staging"]
+    assert (len(keys.restricted_keys), len(keys.signing_keys), len(keys.issuers)) == (1, 2, 1)
+
+
 def jwk(**members: object) -> str:
     """An issuer with one key, in TOML."""
     fields = ", ".join(f'{name} = "{value}"' for name, value in members.items())

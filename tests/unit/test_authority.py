@@ -6,6 +6,8 @@ import hashlib
 import hmac
 import json
 import os
+import subprocess
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -569,6 +571,23 @@ def test_the_key_of_who_serves_everybody_is_worth_nothing_elsewhere() -> None:
     token = authority(insecure=True, secret_keys=()).mint("default", ["admin"], 60)
     assert refusal(authority(), token) == INVALID
     assert refusal(authority(secret_keys=()), token) == INVALID
+
+
+def test_who_has_no_tokens_does_not_pay_for_them() -> None:
+    """PyJWT brings cryptography along, which takes 11 MB per process."""
+    script = (
+        "import sys, shapes.node\n"
+        "from engine.settings import Settings\n"
+        "from shapes.access.authority import Authority\n"
+        "judging = Authority(Settings(insecure=True))\n"
+        "judging.authenticate('Bearer x', public=True)\n"
+        "print({'jwt', 'cryptography'} & set(sys.modules))"
+    )
+    root = Path(__file__).parents[2]
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=True
+    )
+    assert result.stdout.strip() == "set()"
 
 
 def test_no_secret_is_in_what_may_be_printed(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.development import greet, secret_key
+from engine.development import greet, no_file_left, secret_key
 from engine.errors import SettingsError
 from engine.settings import Settings
 
@@ -41,7 +41,9 @@ def test_a_file_names_all_that_back_ends_need(
     for port in (1, 2):
         greet("tr_dev_1", f"http://127.0.0.1:{port}", settings)
     path = tmp_path / "dev.env"
-    assert path.read_text().splitlines() == [
+    mark, *lines = path.read_text().splitlines()
+    assert mark.startswith("#")
+    assert lines == [
         "DATABASE_URL='postgresql://u@h/d?host=a&x=b'",
         "TRIGGER_API_URL='http://127.0.0.1:2'",
         "TRIGGER_SECRET_KEY='tr_dev_1'",
@@ -59,3 +61,18 @@ def test_a_folder_that_cannot_be_written_is_said(
 ) -> None:
     greet("tr_dev_1", "http://127.0.0.1:1", Settings(data_dir=tmp_path / "no"))
     assert "cannot be written" in capsys.readouterr().out
+
+
+def test_the_file_is_there_only_while_it_is_true(tmp_path: Path) -> None:
+    path = tmp_path / "dev.env"
+    path.write_text("of one that was killed")
+    with no_file_left(tmp_path):
+        assert not path.exists()
+        greet("tr_dev_1", "http://127.0.0.1:1", Settings(data_dir=tmp_path))
+    assert not path.exists()
+    with no_file_left(tmp_path):
+        greet("tr_dev_1", "http://127.0.0.1:1", Settings(data_dir=tmp_path))
+        path.write_text("of one that took over")
+    assert path.read_text() == "of one that took over"
+    with no_file_left(tmp_path / "no"):
+        pass

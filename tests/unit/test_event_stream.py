@@ -66,6 +66,7 @@ class Connection:
             await self._open.wait()
 
     def serve(self, stream: EventStream) -> asyncio.Task[None]:
+        self.forbid = stream.forbid
         self.task = asyncio.create_task(stream.run())
         return self.task
 
@@ -285,6 +286,29 @@ async def test_a_stream_ends_with_its_shape(folder: Path, elsewhere: Elsewhere, 
         await turns()
         assert client.closed
         assert one.tasks[0].done()
+        client.check(EVERYTHING, [*HISTORY, rows(400)] if slow else HISTORY)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_a_client_that_may_read_no_more(
+    folder: Path, elsewhere: Elsewhere, slow: bool
+) -> None:
+    """Not even what it has yet to catch up with."""
+    make_log(folder, HISTORY)
+    async with streams(folder) as one:
+        client = await one.begin(EVERYTHING)
+        if slow:
+            client.block()
+            for late in (rows(400), rows(500)):
+                elsewhere.run(append_to, folder, [late])
+                one.node.follower.go_on()
+            await turns()
+        client.forbid()
+        elsewhere.run(append_to, folder, [rows(600)])
+        one.node.follower.go_on()
+        client.unblock()
+        await turns()
+        assert client.closed
         client.check(EVERYTHING, [*HISTORY, rows(400)] if slow else HISTORY)
 
 

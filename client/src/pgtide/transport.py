@@ -17,7 +17,11 @@ USER_AGENT = "pgtide-client-python/0.1.0"
 IDLE_SECONDS = 30.0
 """After so long an unused connection is closed; servers close theirs after 60."""
 
-_SECRET = re.compile(r"((?:^|[?&])(?:api_)?secret=)[^&]*")
+_SECRET = re.compile(
+    r"([?&](?:(?:api_)?secret|(?:access_)?token|api_key|password|sig|signature|seal"
+    r"|x-amz-(?:signature|credential|security-token))=)[^&]*",
+    re.IGNORECASE,
+)
 
 
 def limits() -> httpx2.Limits:
@@ -34,8 +38,7 @@ def build(
     path = request.path
     # A query that is part of the path stays as it is.
     query = httpx2.QueryParams(request.query) if request.query else None
-    if any(name == "secret" for name, _ in request.query):
-        _hide_secrets()
+    _hide_secrets()
     built = client.build_request(
         request.method,
         path if "://" in path else base_url + path,

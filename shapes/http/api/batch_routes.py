@@ -150,9 +150,14 @@ class _BatchRoutes:
         accepted = deduplicated = count = size = 0
         group: list[Item] = []
         with refusing():
-            batch = await self._batches.find(environment, batch_id)
-            _check_token(call.grant, batch)
             judge = _Judge(call.grant, batch_id)
+            try:
+                batch = await self._batches.find(environment, batch_id)
+            except NoSuchBatchError:
+                judge.check_telling()
+                raise
+            judge.check_any()
+            _check_token(call.grant, batch)
             now = datetime.now(UTC)
             async for line_size, item in json_lines(call.pieces(), MOST_ITEM_BYTES):
                 count += 1
@@ -174,14 +179,15 @@ class _BatchRoutes:
 
     async def find(self, call: Call) -> Sequence[Resource]:
         batch_id = call.values["id"]
+        resources = [Resource("batch", batch_id), Resource("runs")]
         try:
             with refusing():
                 call.found = await self._batches.describe(call.grant.environment, batch_id)
         except ApiError as error:
             if isinstance(error.__cause__, NoSuchBatchError):
-                raise NotFoundError from error
+                raise NotFoundError(about=resources) from error
             raise
-        return [Resource("batch", batch_id), Resource("runs")]
+        return resources
 
     async def describe(self, call: Call) -> Reply:
         return Reply(call.found)
@@ -193,6 +199,20 @@ class _Judge:
     def __init__(self, grant: Grant, batch_id: str) -> None:
         self._grant = grant
         self._all = grant.allows_any("write", [Resource("batch", batch_id)])
+
+    def check_any(self) -> None:
+        """Raises ForbiddenError if it may put in no item at all."""
+        scopes = self._grant.scopes or ()
+        if not self._all and not any(
+            self._grant.allows_any(_ACTION, [Resource("tasks", scope.id)]) for scope in scopes
+        ):
+            raise ForbiddenError("the credential allows no item")
+
+    def check_telling(self) -> None:
+        """Raises ForbiddenError if it must not learn that there is no such batch: it may not put in
+        every item."""
+        if not self._all and not self._grant.allows_any(_ACTION, [Resource("tasks")]):
+            raise ForbiddenError("the credential does not allow this batch")
 
     def check(self, item: dict[str, Any]) -> None:
         """Raises ForbiddenError."""

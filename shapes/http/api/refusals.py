@@ -22,7 +22,7 @@ _NOT_MIGRATED = (
     "The database lacks tables or columns of pgtide's runs: run `pgtide migrate`; if the runs are in a "
     "table of your own, look at [runs] in the settings file"
 )
-_NOT_ALLOWED = "pgtide's role may not write the table of runs, or schema pgtide: grant it what sql/roles.sql does"
+_NOT_ALLOWED = "pgtide's role may not write the table of runs: grant it what sql/roles.sql grants"
 _NOT_TAKEN = (
     "The table of runs does not take this: a value is of another type than its column, or breaks a "
     "constraint, or there is a NUL character. pgtide's log says more"

@@ -12,7 +12,7 @@ from shapes.http.api.public_address import base_address
 from shapes.http.api.refusals import refusing
 from shapes.http.api.routes import Needs, Route, get
 from shapes.runs.packets import STORE, PacketAddresses
-from shapes.runs.retrieved import PACKETS, related, summary, whole
+from shapes.runs.retrieved import PACKETS, related, summary, whole, without
 from shapes.runs.run_changes import NoSuchRunError, RunChanges
 from shapes.runs.run_list import RunList, values_of
 from shapes.runs.run_store import Record
@@ -37,7 +37,8 @@ async def found_run(changes: RunChanges, call: Call) -> Record:
     except ApiError as error:
         # A text that is no value of the column's type is nobody's id.
         if isinstance(error.__cause__, (NoSuchRunError, asyncpg.DataError)):
-            raise NotFoundError from error
+            about = [Resource("runs", call.values["id"]), Resource("tasks")]
+            raise NotFoundError(about=about) from error
         raise
     return call.found
 
@@ -105,7 +106,10 @@ class _RetrieveRoutes:
         cursors = {"next": page.next, "previous": page.previous}
         return Reply(
             {
-                "data": [{**summary(run), "env": stage} for run in page.runs],
+                "data": [
+                    {**without(summary(run), call.grant.skip_columns or ()), "env": stage}
+                    for run in page.runs
+                ],
                 "pagination": {name: one for name, one in cursors.items() if one is not None},
             }
         )

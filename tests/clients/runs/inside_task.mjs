@@ -10,10 +10,21 @@ import { api, assert, finish, follow, rowOf, run, sql, test, unique, until } fro
 const root = await run()
 const id = await run({ status: "EXECUTING", parent_id: root, root_id: root, tags: ["begun"] })
 const manager = new StandardMetadataManager(api())
-manager.runId = id
 runMetadata.setGlobalManager(manager)
-taskContext.setGlobalTaskContext({ ctx: { run: { id, tags: [], isTest: false }, task: { id: "t" }, attempt: {} }, worker: {} })
-runMetadata.enterWithMetadata({})
+
+/** As docs/runs.md shows it. */
+function begin(taken) {
+  manager.reset()
+  manager.runId = taken.id
+  runMetadata.enterWithMetadata(taken.metadata)
+  taskContext.setGlobalTaskContext({
+    ctx: { run: { id: taken.id, tags: taken.tags, isTest: false }, task: { id: taken.task }, attempt: {} }, worker: {},
+  })
+}
+
+// The second run of this worker.
+begin(await rowOf(await run({ metadata: { of: "another" } })))
+begin(await rowOf(id))
 
 test("metadata, its own and its parent's", async (place) => {
   const seen = follow(runs.subscribeToRun(id, { stopOnCompletion: false, signal: place.signal }))

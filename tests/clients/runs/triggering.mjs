@@ -224,6 +224,31 @@ test("list: page by page, filtered", async () => {
   assert.deepEqual(await some({ taskIdentifier: "odd" }), [ids[3], ids[1]])
 })
 
+test("replay, reschedule, and a key that is free again", async () => {
+  const id = await run({ task: "again", payload: '{"a":1}', tags: ["x"] })
+  const copy = await runs.replay(id)
+  assert.notEqual(copy.id, id)
+  const { task, payload, tags } = await rowOf(copy.id)
+  assert.deepEqual({ task, payload, tags }, { task: "again", payload: '{"a":1}', tags: ["x"] })
+  const delayed = await tasks.trigger("later", {}, { delay: "1h" })
+  const moved = await runs.reschedule(delayed.id, { delay: "2h" })
+  assert(Math.abs(moved.delayedUntil - Date.now() - 7_200_000) < 60_000)
+  const idempotencyKey = await idempotencyKeys.create(unique("reset"), { scope: "global" })
+  const once = await tasks.trigger("again", {}, { idempotencyKey })
+  await idempotencyKeys.reset("again", idempotencyKey)
+  assert.notEqual((await tasks.trigger("again", {}, { idempotencyKey })).id, once.id)
+})
+
+test("wait tokens, listed", async () => {
+  const tag = unique("listed")
+  const ids = []
+  for (let n = 0; n < 3; n += 1) ids.push((await wait.createToken({ tags: [tag] })).id)
+  await wait.completeToken(ids[1], {})
+  const all = []
+  for await (const one of wait.listTokens({ tags: [tag], limit: 2 })) all.push([one.id, one.status])
+  assert.deepEqual(all, [[ids[2], "WAITING"], [ids[1], "COMPLETED"], [ids[0], "WAITING"]])
+})
+
 test("tags are added once each", async (place) => {
   const tag = unique("added")
   const id = await run({ tags: ["first"] })

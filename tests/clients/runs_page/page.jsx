@@ -6,7 +6,7 @@
 //   completed(name)                                       the ids that its onComplete was called with
 
 import * as hooks from "@trigger.dev/react-hooks"
-import { Fragment, StrictMode, useState } from "react"
+import { StrictMode, useState } from "react"
 import { createRoot } from "react-dom/client"
 
 const { TriggerAuthContext } = hooks
@@ -39,6 +39,6 @@ function Page() {
 window.state = (name) => JSON.parse(document.getElementById(name)?.textContent ?? "{}")
 window.statuses = (name) => histories[name] ?? []
 window.completed = (name) => completions[name] ?? []
-// Under React's strict mode the hooks lose hold of their first request: stop() and unmounting end nothing then.
-const Mode = new URLSearchParams(location.search).has("strict") ? StrictMode : Fragment
-createRoot(document.querySelector("#root")).render(<Mode><Page /></Mode>)
+// Strict mode does something in React's development build only. There the hooks lose hold of their request when
+// React mounts them twice: stop() and unmounting end nothing then.
+createRoot(document.querySelector("#root")).render(<StrictMode><Page /></StrictMode>)

@@ -8,24 +8,12 @@ from pathlib import Path
 
 import pytest
 from credentials import issuers_jwk
-from decided_routes import DECIDED, LIMITED_KEYS, Scopes
+from decided_routes import restricted_groups
 from guarded_server import Guarded, settings_file
 from serving import Serving, fresh_database
 from traces import traces_of
 
 from engine.migrate import migrate
-
-NO_USE: Scopes = ("read:waitpoints:none",)
-
-
-def restricted_groups() -> list[Scopes]:
-    """The scopes of all restricted keys. In the settings no scope may be empty."""
-    groups: set[Scopes] = {NO_USE}
-    for row in DECIDED:
-        groups |= set(row.granted[:1])
-        if row.access == LIMITED_KEYS:
-            groups |= {*row.granted, *row.denied}
-    return sorted(group for group in groups if all(group))
 
 
 @pytest.fixture(scope="session")

@@ -301,7 +301,9 @@ DECIDED: tuple[Decided, ...] = (
         granted=ones(f"read:tasks:{TASK}", "read:tasks", "read:runs", "read:all", "admin"),
         denied=(
             *beside("read", "tasks", TASK),
-            *ones(f"read:tasks:{OTHER_TASK}", "read:tasks:my", "read:tags", f"trigger:tasks:{TASK}"),
+            *ones(
+                f"read:tasks:{OTHER_TASK}", "read:tasks:my", "read:tags", f"trigger:tasks:{TASK}"
+            ),
             *NOTHING,
         ),
         foreign=(200, ...),
@@ -377,9 +379,7 @@ DECIDED: tuple[Decided, ...] = (
         )
         for version in ("v1", "v2")
     ),
-    Decided(
-        *("POST", f"{_RUNS}/{{id}}/tags", f"{_RUNS}/{RUN}/tags", KEYS), body={"tags": [TAG]}
-    ),
+    Decided(*("POST", f"{_RUNS}/{{id}}/tags", f"{_RUNS}/{RUN}/tags", KEYS), body={"tags": [TAG]}),
     Decided(
         *("POST", f"{_RUNS}/{{id}}/reschedule", f"{_RUNS}/{DELAYED}/reschedule", KEYS),
         body={"delay": "1h"},
@@ -411,7 +411,12 @@ DECIDED: tuple[Decided, ...] = (
     # -- packets
     *(
         Decided(
-            *("PUT", f"/api/{version}/packets/{{path}}", f"/api/{version}/packets/a%2Fb.json", KEYS),
+            *(
+                "PUT",
+                f"/api/{version}/packets/{{path}}",
+                f"/api/{version}/packets/a%2Fb.json",
+                KEYS,
+            ),
             foreign=(200, ...),
         )
         for version in ("v1", "v2")
@@ -428,3 +433,15 @@ SEALED = (
     ("GET", "/api/v1/packet-data/{environment}/{path}"),
 )
 """Those whose addresses are what opens them: no credential matters there."""
+
+NO_USE: Scopes = ("read:waitpoints:none",)
+
+
+def restricted_groups() -> list[Scopes]:
+    """The scopes of all restricted keys. In the settings no scope may be empty."""
+    groups: set[Scopes] = {NO_USE}
+    for row in DECIDED:
+        groups |= set(row.granted[:1])
+        if row.access == LIMITED_KEYS:
+            groups |= {*row.granted, *row.denied}
+    return sorted(group for group in groups if all(group))

@@ -6,7 +6,9 @@ import hashlib
 import http.client
 import json
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -140,9 +142,22 @@ class Guarded:
             given.setdefault("content-type", "application/json")
         reply = self._send(method, path, data, given)
         if reply.status >= 400:
-            secret = set().union(*map(pieces_of, (*SECRETS, _told(credential or ""))))
+            secret = set[str]().union(*map(pieces_of, (*SECRETS, _told(credential or ""))))
             assert not pieces_of(reply.body.decode()) & secret, (path, reply)
         return reply
+
+    def ask_alone(
+        self,
+        method: str,
+        path: str,
+        credential: str | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """The same on a connection of its own, which either of the nodes may get."""
+        one = Guarded(self.serving, self.database_url, self.sent)
+        with closing(one):
+            return one.ask(method, path, credential, body, headers)
 
     def _send(
         self, method: str, path: str, data: bytes | None, headers: Mapping[str, str]
@@ -155,7 +170,9 @@ class Guarded:
         connection.request(method, path, data, dict(headers))
         answer = connection.getresponse()
         reply = Reply(
-            answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+            answer.status,
+            {name.lower(): value for name, value in answer.getheaders()},
+            answer.read(),
         )
         if not answer.will_close:
             self._connection = connection
@@ -164,6 +181,7 @@ class Guarded:
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+            self._connection = None
 
     # -- the database ------------------------------------------------------------------------------
 
@@ -185,6 +203,12 @@ class Guarded:
         )
         return self.execute(rows)
 
+    def wait_for(self, condition: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "it does not come about"
+            time.sleep(0.02)
+
     # -- what must not be seen ---------------------------------------------------------------------
 
     def note(self, credential: str) -> None:
@@ -193,7 +217,7 @@ class Guarded:
 
     def pieces(self) -> set[str]:
         """Of all secrets, and of whatever has been noted."""
-        return set().union(*map(pieces_of, (*SECRETS, *map(_told, self.sent))))
+        return set[str]().union(*map(pieces_of, (*SECRETS, *map(_told, self.sent))))
 
 
 _WORDS = re.compile(r"[A-Za-z0-9_-]{12,}")

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 import pytest
 from access_tokens import public_token
-from conftest import NO_USE
-from credentials import EXPIRED, EVERYTHING, INVALID, bearers, issued, local, own, refused
-from guarded_server import KEY, ROTATED, STAGING, Guarded, Reply, restricted_key
+from credentials import EVERYTHING, EXPIRED, INVALID, bearers, issued, local, own, refused
+from decided_routes import NO_USE, Scopes
+from guarded_server import BATCH, KEY, ROTATED, RUN, STAGING, Guarded, Reply, restricted_key
 
 NO_SECRET = "Unauthorized - Invalid API secret"
 NOT_THIS_TABLE = {
@@ -55,7 +55,9 @@ def shape(
     given = {**form, **more} | ({} if table is None else {"table": table})
     body: dict[str, Any] | None = None
     if method == "POST":
-        body = {name.removeprefix("subset__"): given.pop(name) for name in ("subset__where",) if name in given}
+        body = {}
+        if "subset__where" in given:
+            body["where"] = given.pop("subset__where")
     return guarded.ask(method, f"/v1/shape?{urlencode(given)}", credential, body)
 
 
@@ -66,7 +68,9 @@ def test_what_is_no_credential_is_refused(
     for one in refused():
         for table in ("secrets", "there_is_none", "pgtide.runs", "pg_catalog.pg_authid"):
             reply = shape(guarded, form, one.header, method=method, table=table)
-            told = f"Unauthorized - {one.message}" if one.message in (INVALID, EXPIRED) else NO_SECRET
+            told = (
+                f"Unauthorized - {one.message}" if one.message in (INVALID, EXPIRED) else NO_SECRET
+            )
             assert reply.status == 401, one.name
             assert method == "HEAD" or reply.json == {"message": told}, one.name
             if one is not refused()[0]:
@@ -91,7 +95,12 @@ def test_what_opens_a_table_opens_it(guarded: Guarded) -> None:
         for method, form in FORMS:
             if form in (START, SUBSET, NOW):
                 assert shape(guarded, form, good.header, method=method).status == 200, good.name
-    named = ("read:shapes:secrets", "read:shapes:public.secrets", "*:shapes", 'read:shapes:"secrets"')
+    named = (
+        "read:shapes:secrets",
+        "read:shapes:public.secrets",
+        "*:shapes",
+        'read:shapes:"secrets"',
+    )
     for scope in (*named, "*:shapes:public.secrets"):
         for make in (local, own, issued):
             credential = f"Bearer {make('read:runs', scope)}"
@@ -101,25 +110,43 @@ def test_what_opens_a_table_opens_it(guarded: Guarded) -> None:
                 assert (reply.status, reply.json) == (403, NOT_THIS_TABLE)
 
 
+USELESS: tuple[Scopes, ...] = (
+    (),
+    ("admin",),
+    ("*:all",),
+    ("read:all",),
+    ("read:runs", "read:tags", "write:shapes"),
+    ("read:shapes:",),
+    ("read:shapes:secret",),
+    ("read:shapes:secrets2",),
+    ("read:shapes:*",),
+    ("read:shapes:secrets:x",),
+    ("read:shapes:private.secrets",),
+    ("read:shape",),
+    ('read:shapes:"Secrets"',),
+    ("read:Shapes",),
+    ("READ:shapes",),
+    ("shapes",),
+    ("read:shapes:secrets,letters",),
+    ("read:shapes:public.*",),
+    ("read:shapes:'secrets'",),
+)
+
+
 @forms
 def test_what_opens_no_table_opens_none(
     guarded: Guarded, method: str, form: dict[str, str]
 ) -> None:
     """Nor does it tell whether there is one."""
-    for scopes in (
-        *((), ("admin",), ("*:all",), ("read:all",), ("read:runs", "read:tags", "write:shapes")),
-        *(("read:shapes:",), ("read:shapes:secret",), ("read:shapes:secrets2",), ("read:shapes:*",)),
-        *(("read:shapes:secrets:x",), ("read:shapes:private.secrets",), ("read:shape",)),
-        *(('read:shapes:"Secrets"',), ("read:Shapes",), ("READ:shapes",), ("shapes",)),
-        *(("read:shapes:secrets,letters",), ("read:shapes:public.*",), ("read:shapes:'secrets'",)),
-    ):
+    for scopes in USELESS:
         for table in ("secrets", "there_is_none"):
             for make in (local, own):
                 credential = f"Bearer {make(*scopes)}"
                 reply = shape(guarded, form, credential, method=method, table=table)
                 assert reply.status == 403, (scopes, reply)
                 assert method == "HEAD" or reply.json == NOT_THIS_TABLE
-    for scopes in (NO_USE, ("admin",), ("read:all",)):
+    useless_keys: tuple[Scopes, ...] = (NO_USE, ("admin",), ("read:all",))
+    for scopes in useless_keys:
         reply = shape(guarded, form, f"Bearer {restricted_key(*scopes)}", method=method)
         assert reply.status == 403, scopes
     for credential in (STAGING, public_token(STAGING, ["read:shapes"], environment="staging")):
@@ -213,6 +240,35 @@ def test_rows_may_be_limited_by_what_is_not_shown(guarded: Guarded) -> None:
     reply = shape(guarded, START, credential)
     assert reply.status == 200, reply
     assert [one["value"] for one in reply.json if "value" in one] == [{"id": "1"}]
+
+
+def test_fields_that_a_token_leaves_out_are_left_out_everywhere(guarded: Guarded) -> None:
+    skipped = ["payload", "runTags", "completedAt", "usageDurationMs", "startedAt", "status", "id"]
+    token = local("read:runs", realtime={"skipColumns": skipped})
+    whole = guarded.ask("GET", f"/api/v3/runs/{RUN}", f"Bearer {token}").json
+    listed = guarded.ask("GET", "/api/v1/runs", f"Bearer {token}").json["data"]
+    for run in (whole, *listed):
+        assert not run.keys() & {"payload", "payloadPresignedUrl", "finishedAt", "startedAt"}
+        # What clients rely on says nothing, or is kept.
+        assert (run["tags"], run["durationMs"]) == ([], 0)
+        assert run["status"]
+    packet = guarded.ask("GET", f"/api/v1/runs/{RUN}/packets/payload", f"Bearer {token}")
+    assert packet.status == 404
+    for path in (f"/realtime/v1/runs/{RUN}", "/realtime/v1/runs", f"/realtime/v1/batches/{BATCH}"):
+        reply = guarded.ask("GET", f"{path}?skipColumns=ttl", f"Bearer {token}")
+        values = [one["value"] for one in reply.json if "value" in one]
+        assert values
+        for value in values:
+            assert not value.keys() & {"payload", "payloadType"} - {"payloadType"}
+            assert not value.keys() & {"runTags", "completedAt", "usageDurationMs", "startedAt"}
+            assert {"id", "status", "ttl"} <= value.keys()
+    # What it starts may be seen in the same way only.
+    starting = local("trigger:tasks", realtime={"skipColumns": skipped})
+    made = guarded.ask("POST", "/api/v1/tasks/x/trigger", f"Bearer {starting}", {"payload": "1"})
+    given = made.headers["x-trigger-jwt"]
+    guarded.note(given)
+    seen = guarded.ask("GET", f"/api/v3/runs/{made.json['id']}", f"Bearer {given}")
+    assert (seen.status, "payload" in seen.json) == (200, False)
 
 
 def test_handles_open_nothing(guarded: Guarded) -> None:

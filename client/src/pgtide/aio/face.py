@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pgtide.aio.driver import Driver, Subscription
 from pgtide.protocol.steps import Plan, Values
+from pgtide.signatures import show_as
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,10 +31,10 @@ def awaited(
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
     """A method that performs the plan."""
 
-    @wraps(make)
     async def method(self: Face, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.perform(make(*args, **kwargs))
 
+    show_as(method, make)
     return method
 
 
@@ -43,8 +43,8 @@ def iterated(
 ) -> Callable[Concatenate[Any, P], Subscription[T]]:
     """A method whose result is iterated over."""
 
-    @wraps(make)
     def method(self: Face, *args: P.args, **kwargs: P.kwargs) -> Subscription[T]:
         return self.follow_plan(make(*args, **kwargs))
 
+    show_as(method, make)
     return method

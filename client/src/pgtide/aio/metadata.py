@@ -62,6 +62,7 @@ class Progress(Recorder):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._error: PgtideError | None = None
+        self._left = False
         self._token: Token[Progress | None] | None = None
 
     async def flush(self) -> None:
@@ -74,6 +75,7 @@ class Progress(Recorder):
         self._loop = asyncio.get_running_loop()
         self._task = self._loop.create_task(self._deliver_often())
         self._token = _current.set(self)
+        self._left = False
         return self
 
     async def __aexit__(
@@ -84,6 +86,7 @@ class Progress(Recorder):
     ) -> None:
         if self._token is not None and _current.get() is self:
             _current.reset(self._token)
+        self._left = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -96,6 +99,8 @@ class Progress(Recorder):
             error.add_note(f"The metadata of {self.run_id} was not delivered: {undelivered}")
 
     def record(self, target: Target, operation: Operation) -> None:
+        if self._left:
+            raise NoCurrentRunError(f"the block of the metadata of {self.run_id} has ended")
         self._pending.add(target, operation)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._noted.set)

@@ -169,7 +169,8 @@ class Follower:
             body = yield from _rest()
             yield from close()
             whole = Answer(answer.status, answer.headers, body, answer.seconds)
-            yield from self._accept(whole, live=True)
+            if (yield from self._accept(whole, live=True)):
+                self._short_streams = SHORT_STREAMS
             return
         yield from self._accept(answer, live=True)
         if not self._adopt(answer):
@@ -239,7 +240,7 @@ class Follower:
         if answer.status == 401 and not self._renewed and self._following.token is None:
             self._renewed = True
             other = yield from credential(refused=self._token)
-            if other != self._token:
+            if other is not None and other != self._token:
                 self._token = other
                 return False
         if answer.status == 400 and self._offset != START and _is_out_of_bounds(answer):

@@ -11,8 +11,10 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from pgtide.errors import (
+    AuthenticationError,
     InvalidRequestError,
     NotFoundError,
+    PermissionDeniedError,
     UnexpectedAnswerError,
     WaitTimeoutError,
 )
@@ -281,8 +283,8 @@ def _stored(packet: Packet, task: str, token: str | None) -> Plan[Packet]:
     try:
         path = f"/api/v2/packets/{quote(name, safe='')}"
         answer = yield from call("PUT", path, token=token)
-    except NotFoundError:
-        # A server without a store takes it with the run.
+    except (NotFoundError, AuthenticationError, PermissionDeniedError):
+        # There is no store, or it is not for browsers' tokens: the run itself takes it, up to 3 MB.
         return packet
     body = json_object(answer)
     address = text_field(body, "presignedUrl")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pgtide.protocol.steps import Plan, Values
+from pgtide.signatures import show_as
 from pgtide.sync.driver import Driver, Subscription
 
 P = ParamSpec("P")
@@ -29,18 +29,18 @@ class Face:
 def awaited(make: Callable[P, Plan[T]]) -> Callable[Concatenate[Any, P], T]:
     """A method that performs the plan."""
 
-    @wraps(make)
     def method(self: Face, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.perform(make(*args, **kwargs))
 
+    show_as(method, make)
     return method
 
 
 def iterated(make: Callable[P, Values[T]]) -> Callable[Concatenate[Any, P], Subscription[T]]:
     """A method whose result is iterated over."""
 
-    @wraps(make)
     def method(self: Face, *args: P.args, **kwargs: P.kwargs) -> Subscription[T]:
         return self.follow_plan(make(*args, **kwargs))
 
+    show_as(method, make)
     return method

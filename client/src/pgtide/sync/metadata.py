@@ -63,6 +63,7 @@ class Progress(Recorder):
         self._sending = threading.Lock()
         self._thread: threading.Thread | None = None
         self._error: PgtideError | None = None
+        self._left = False
         self._token: Token[Progress | None] | None = None
 
     def flush(self) -> None:
@@ -77,6 +78,7 @@ class Progress(Recorder):
         self._thread = threading.Thread(target=self._deliver_often, name=name, daemon=True)
         self._thread.start()
         self._token = _current.set(self)
+        self._left = False
         return self
 
     def __exit__(
@@ -87,6 +89,7 @@ class Progress(Recorder):
     ) -> None:
         if self._token is not None and _current.get() is self:
             _current.reset(self._token)
+        self._left = True
         self._ended.set()
         self._noted.set()
         try:
@@ -101,6 +104,8 @@ class Progress(Recorder):
                 self._thread.join()
 
     def record(self, target: Target, operation: Operation) -> None:
+        if self._left:
+            raise NoCurrentRunError(f"the block of the metadata of {self.run_id} has ended")
         self._pending.add(target, operation)
         self._noted.set()
 

@@ -1,0 +1,179 @@
+"""Nobody is ever sent what is outside his grant, and everybody ends with all that is inside.
+
+PGTIDE_ORACLE_SECONDS is how long it goes on, PGTIDE_SEED repeats one run (it is printed by each).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import psycopg
+import pytest
+from access_tokens import SECRET_KEY, bearer, public_token
+from grant_history import CREATE, LEDGER, RUNS, TASKS, GrantWriter, Past, Row
+from grant_readers import SKIPPABLE, Grant, GrantReader, Judge, ledger_grant, runs_grant
+from http_connection import HttpConnection, HttpError
+from serving import Serving
+
+from engine.migrate import migrate
+
+SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 20)
+SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
+HISTORY_SECONDS = 2.5
+READERS = 36
+CONVERGE_SECONDS = 30.0
+
+
+@pytest.mark.timeout(SECONDS * 3 + 120)
+async def test_nothing_outside_a_grant_is_sent(database: str, tmp_path: Path) -> None:
+    await migrate(database)
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await connection.execute(CREATE.encode())
+    seen: Counter[str] = Counter()
+    with Serving(
+        database,
+        tmp_path / "pgtide",
+        insecure=False,
+        secret_keys=SECRET_KEY,
+        long_poll_timeout=1,
+        sse_timeout=2,
+        chunk_bytes=20_000,
+    ) as server:
+        ends = time.monotonic() + SECONDS * 0.2
+        number = 0
+        while number == 0 or time.monotonic() < ends:
+            seed = f"{SEED}/{number}"
+            faults = await history(seed, database, server.url, seen)
+            print(f"PGTIDE_SEED={SEED} history={number}: {dict(sorted(seen.items()))}")
+            assert not faults, f"PGTIDE_SEED={SEED}, history {number}:\n" + "\n\n".join(faults[:10])
+            number += 1
+    for table in (RUNS, LEDGER):
+        for kind in ("insert", "update", "delete", "in", "out"):
+            assert seen[f"{table} {kind}"], (kind, seen)
+
+
+async def history(seed: str, database: str, url: str, seen: Counter[str]) -> list[str]:
+    """Make one; what was wrong with what readers were sent."""
+    random, past, begin = Random(f"{seed}/plan"), Past(), time.time()
+    first = int(time.time() * 10) % 10**8 * 10
+    writers = [GrantWriter(Random(f"{seed}/{n}"), first + n, past) for n in range(4)]
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await connection.execute("truncate pgtide.runs, ledger")
+    await writers[0].fill(database, 12)
+    ids = [str(key) for table, key in past.versions if table == RUNS]
+    judge, faults = Judge(past), list[str]()
+    readers: list[GrantReader] = []
+    looks: list[tuple[Grant, str]] = []
+    async with asyncio.TaskGroup() as group:
+        work = [group.create_task(one.run(database, HISTORY_SECONDS)) for one in writers]
+        asking = group.create_task(look(Random(f"{seed}/look"), url, ids, begin, looks))
+        following: list[asyncio.Task[None]] = []
+        for _ in range(READERS):
+            grant = (
+                ledger_grant(random, HISTORY_SECONDS)
+                if random.random() < 0.5
+                else runs_grant(random, ids, begin, HISTORY_SECONDS)
+            )
+            readers.append(GrantReader(url, grant))
+            following.append(group.create_task(readers[-1].run()))
+            await asyncio.sleep(random.random() * 0.05)
+        await asyncio.wait(work)
+        asking.cancel()
+        rows = await final(database)
+        for reader in readers:
+            faults += await outcome(reader, judge, rows[reader.grant.table])
+        for task in following:
+            task.cancel()
+    for reader in readers:
+        faults += judge.faults(reader)
+    for grant, text in looks:
+        seen["looks"] += 1
+        faults += judge.faults_of_text(grant, text)
+    seen += judge.seen
+    return faults
+
+
+async def outcome(reader: GrantReader, judge: Judge, rows: list[Row]) -> list[str]:
+    """Wait until a reader has everything, or has been refused as it had to be."""
+    grant = reader.grant
+    deadline = time.monotonic() + CONVERGE_SECONDS
+    if grant.expires_at is not None:
+        while reader.ended_at is None and time.time() < grant.expires_at + 2:
+            await asyncio.sleep(0.02)
+        if reader.ended_at is None or reader.ended_at > grant.expires_at + 1:
+            return [f"was still served at {reader.ended_at}, after the end of {grant.about}"]
+    if reader.ended_at is not None:
+        # Nobody is refused who may read, but for a single run that is not there or not his at first.
+        single = grant.path.startswith("/realtime/v1/runs/")
+        expected = {401} if grant.expires_at is not None else set[int]()
+        expected |= {403, 404} if single or "/batches/" in grant.path else set()
+        return [] if reader.status in expected else [f"ended with {reader.status}: {grant.about}"]
+    while (missing := judge.missing(reader, rows)) and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    return [f"{one}\n  for {grant.about}" for one in missing]
+
+
+async def final(database: str) -> dict[str, list[Row]]:
+    async with await psycopg.AsyncConnection.connect(database) as connection:
+        found: dict[str, list[Row]] = {}
+        for table in (RUNS, LEDGER):
+            cursor = await connection.execute(f"select to_jsonb(t) from {table} as t".encode())
+            found[table] = [row[0] for row in await cursor.fetchall()]
+        return found
+
+
+async def look(
+    random: Random, url: str, ids: list[str], begin: float, found: list[tuple[Grant, str]]
+) -> None:
+    """Ask for single answers, again and again: runs, lists of runs, subsets."""
+    while True:
+        connection = await HttpConnection.open(url)
+        try:
+            for _ in range(50):
+                grant, path, query = _one_look(random, ids, begin)
+                response = await connection.get(path, query, bearer(grant.token))
+                text = (await response.body()).decode()
+                assert response.status in (200, 400, 403, 404), text
+                found.append((grant, text))
+                await asyncio.sleep(0.01)
+        except HttpError:
+            continue
+        finally:
+            await connection.close()
+
+
+def _one_look(random: Random, ids: list[str], begin: float) -> tuple[Grant, str, dict[str, str]]:
+    match random.choice(("run", "list", "subset")):
+        case "run":
+            grant = runs_grant(random, ids, begin, None)
+            while not grant.path.startswith("/realtime/v1/runs/"):
+                grant = runs_grant(random, ids, begin, None)
+            if "'realtime':" not in grant.about:
+                # What a query leaves out is left out of shapes only.
+                columns = frozenset((*grant.columns, *SKIPPABLE))
+                grant = replace(grant, columns=columns)
+            return grant, grant.path.replace("/realtime/v1", "/api/v3"), {}
+        case "list":
+            task = random.choice(TASKS)
+            token = public_token(SECRET_KEY, [f"read:tasks:{task}"])
+            grant = Grant(
+                *(RUNS, "", dict[str, str](), token),
+                lambda row: row["task"] == task and row["environment_id"] == "default",
+                frozenset(("id", "task", "tags", "metadata", "ttl")),
+                about=f"list of {task}",
+            )
+            return grant, "/api/v1/runs", {"filter[taskIdentifier]": task}
+        case _:
+            grant = ledger_grant(random, None)
+            query = {**grant.query, "offset": "-1", "subset__where": "id > 0"}
+            if random.random() < 0.5:
+                column = random.choice(("id", "note", "hidden"))
+                query |= {"subset__order_by": column, "subset__limit": "5"}
+            return grant, "/v1/shape", query
