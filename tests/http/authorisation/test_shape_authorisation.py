@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 from urllib.parse import urlencode
@@ -280,6 +281,34 @@ def test_handles_open_nothing(guarded: Guarded) -> None:
         assert shape(guarded, form).status == 401
         reply = shape(guarded, form, grant(**ANNS))
         assert (reply.status, b"of bob" in reply.body) == (409, False)
+
+
+def test_who_asks_the_same_as_somebody_else_is_judged_for_himself(guarded: Guarded) -> None:
+    """Equal polls share an answer: not with those who may not have it."""
+    begun = shape(guarded, START, f"Bearer {KEY}")
+    on = {"handle": begun.headers["electric-handle"], "offset": begun.headers["electric-offset"]}
+    on |= {"live": "true", "table": "secrets"}
+    path = f"/v1/shape?{urlencode(on)}"
+    replies: list[Reply] = []
+
+    def poll() -> None:
+        replies.append(guarded.ask_alone("GET", path, f"Bearer {KEY}"))
+
+    # So many that each of the nodes has one that waits.
+    waiting = [threading.Thread(target=poll) for _ in range(12)]
+    for thread in waiting:
+        thread.start()
+    time.sleep(0.3)
+    for _ in range(4):
+        for one in refused()[:20]:
+            assert guarded.ask_alone("GET", path, one.header).status == 401, one.name
+        assert guarded.ask_alone("GET", path, f"Bearer {local('read:runs')}").status == 403
+    assert not replies, "they have not been asked at the same time"
+    guarded.execute("insert into secrets values (3, 'eve', 'of eve')")
+    for thread in waiting:
+        thread.join(10)
+    assert [(one.status, b"of eve" in one.body) for one in replies] == [(200, True)] * 12
+    guarded.execute("delete from secrets where id = 3")
 
 
 def test_answers_are_for_one_credential(guarded: Guarded) -> None:

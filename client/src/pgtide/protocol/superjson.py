@@ -47,7 +47,8 @@ def _annotate(parent: Any, key: Any, tree: Any, escaped: bool) -> None:
         parent[key] = _revive(parent[key], kind)
     elif isinstance(tree, dict):
         for path, inner in cast("dict[str, Any]", tree).items():
-            place = _walk(parent[key], _segments(path, escaped))
+            # Some versions of the library leave out the escapes of a key that stands alone.
+            place = _walk(parent[key], _segments(path, escaped)) or _walk(parent[key], [path])
             if place is not None:
                 _annotate(*place, inner, escaped)
 
@@ -130,7 +131,8 @@ def encode(value: Any) -> tuple[Any, dict[str, Any] | None]:
     # A note for the document itself takes the place of the mapping, and holds the others.
     own = notes.pop(None, None)
     values: Any = notes if own is None else [own, notes] if notes else [own]
-    return plain, {"values": values, "v": 1}
+    # Older readers know no version, and no backslashes that are written twice.
+    return plain, {"values": values, "v": 1} if _has_backslash(values) else {"values": values}
 
 
 def _encoded(value: Any, path: list[str], notes: Notes) -> Any:
@@ -157,6 +159,16 @@ def _nest(notes: Notes, path: list[str], kind: str, below: Notes) -> None:
         notes[_path(path)] = [kind, below]
     else:
         notes.update(below)
+
+
+def _has_backslash(notes: Any) -> bool:
+    """Whether a key of an annotated value has one, which paths have doubled."""
+    if isinstance(notes, list):
+        return any(map(_has_backslash, cast("list[Any]", notes)))
+    if isinstance(notes, dict):
+        found = cast("dict[str, Any]", notes).items()
+        return any("\\\\" in path or _has_backslash(inner) for path, inner in found)
+    return False
 
 
 def _path(path: list[str]) -> str | None:
