@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import secrets
 from pathlib import Path
@@ -207,15 +208,16 @@ def test_all_columns_have_the_types_of_the_schema(
     server: Serving, db: psycopg.Connection, reader: ElectricReader
 ) -> None:
     run = f"run-{secrets.token_hex(4)}"
+    error = {"type": "STRING_ERROR", "raw": "no"}
     db.execute(
         "insert into pgtide.runs (id, task, tags, metadata, is_test, cost_in_cents, error)"
-        " values (%s, 'work', array['a b', 'c'], '{\"progress\": 0.5}', true, 1.25, '[1]')",
-        (run,),
+        " values (%s, 'work', array['a b', 'c'], '{\"progress\": 0.5}', true, 1.25, %s)",
+        (run, json.dumps(error)),
     )
     reader.follow("run", server.url, params={"table": "pgtide.runs", "where": f"id = '{run}'"})
     row = reader.until_something("run")["rows"][f'"pgtide"."runs"/"{run}"']
     given = {"tags": ["a b", "c"], "metadata": {"progress": 0.5}, "is_test": True, "number": 0}
-    given |= {"cost_in_cents": 1.25, "error": [1], "output": None, "realtime_streams": []}
+    given |= {"cost_in_cents": 1.25, "error": error, "output": None, "realtime_streams": []}
     assert {name: row[name] for name in given} == given
     db.execute(
         "update pgtide.runs set is_test = false, number = 5, tags = '{}' where id = %s", (run,)

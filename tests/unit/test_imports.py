@@ -40,7 +40,10 @@ PURE = (
     "shapes/shape.py",
     "shapes/encoder.py",
     "shapes/snapshot_sql.py",
-    *(f"shapes/runs/{name}.py" for name in ("presentation", "values", "view", "definitions", "ending")),
+    *(
+        f"shapes/runs/{name}.py"
+        for name in ("presentation", "values", "view", "definitions", "ending")
+    ),
     "engine/run_table.py",
     "engine/run_statuses.py",
     "shapes/where/**/*.py",
