@@ -15,8 +15,8 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal, cast
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, cast
 
 import orjson
 
@@ -27,24 +27,45 @@ OPENING_AT_A_TIME = 48
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 _HANDLE = re.compile(rb"\r\nelectric-handle: ([^\r]+)\r\n", re.IGNORECASE)
 _OFFSET = re.compile(rb"\r\nelectric-offset: ([^\r]+)\r\n", re.IGNORECASE)
+_CLIENT = b"x-trigger-electric-version: 1\r\nx-trigger-api-version: 2025-07-16\r\n"
 _CURSOR = re.compile(rb"\r\nelectric-cursor: ([^\r]+)\r\n", re.IGNORECASE)
-_SEQUENCE = re.compile(rb'"seq":"(\d+)"')
+
+
+class Request(NamedTuple):
+    """A shape's address up to its offset, and the token for it, if there is one."""
+
+    target: str
+    token: str
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`queries` are the shapes (`table=…&where=…`), one client each.
+    """`queries` are the shapes (`table=…&where=…`), one client each; what follows `path` in a request.
 
     `long-poll` and `sse` read each shape's snapshot and what came since, then follow it, so that
     all clients of a shape have the same handle; with `history` False they begin with what comes
     next. `open` does the first part only, over a few connections; a receipt then is the number of
     the shape in `queries`.
+
+    `tokens` are the clients' own, in the same order; without them they have none. `sequence` is the
+    field of a row that has its sequence number.
     """
 
     port: int
     mode: Mode
     queries: list[str]
     history: bool = True
+    path: str = "/v1/shape?"
+    tokens: list[str] = field(default_factory=list[str])
+    sequence: str = "seq"
+
+    def requests(self) -> list[Request]:
+        """What each client asks for, without its place in the log."""
+        tokens = self.tokens or [""] * len(self.queries)
+        return [
+            Request(self.path + query, token)
+            for query, token in zip(self.queries, tokens, strict=True)
+        ]
 
 
 class BadAnswerError(Exception):
@@ -59,6 +80,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, host: bytes) -> None:
         self._host = host
+        self._headers = b"host: %b\r\n" % host
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self.on_answer: Callable[[bytes, bytes], None] = _ignore
@@ -66,11 +88,16 @@ class Connection(asyncio.Protocol):
         self.on_lost: Callable[[], None] = _ignore_loss
         self._streaming = False
 
-    def get(self, query: str) -> None:
+    def authorize(self, token: str) -> None:
+        """Send this token from now on, as the packages do that follow runs."""
+        self._headers = b"host: %b\r\n" % self._host
+        if token:
+            self._headers += b"authorization: Bearer %b\r\n" % token.encode()
+            self._headers += _CLIENT
+
+    def get(self, target: str) -> None:
         assert self._transport is not None
-        self._transport.write(
-            b"GET /v1/shape?%b HTTP/1.1\r\nhost: %b\r\n\r\n" % (query.encode(), self._host)
-        )
+        self._transport.write(b"GET %b HTTP/1.1\r\n%b\r\n" % (target.encode(), self._headers))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclass of asyncio's.
@@ -123,16 +150,20 @@ class Connection(asyncio.Protocol):
 class Reader:
     """Follows one shape."""
 
-    def __init__(self, connection: Connection, plan: Plan, query: str, receipts: list[int]) -> None:
+    def __init__(
+        self, connection: Connection, plan: Plan, request: Request, receipts: list[int]
+    ) -> None:
         self._connection = connection
         self._sse = plan.mode == "sse"
-        self._query = query
+        self._query = request.target
+        self._sequence = re.compile(rb'"%b":"(\d+)"' % plan.sequence.encode())
         self._receipts = receipts
         self._live = ""
         self.started = asyncio.get_running_loop().create_future()
         connection.on_answer = self._on_start
         connection.on_lost = self._on_lost
-        connection.get(f"{query}&offset={'-1' if plan.history else 'now'}")
+        connection.authorize(request.token)
+        connection.get(f"{self._query}&offset={'-1' if plan.history else 'now'}")
 
     def _on_start(self, head: bytes, body: bytes) -> None:
         del body
@@ -158,12 +189,12 @@ class Reader:
     def _on_poll(self, head: bytes, body: bytes) -> None:
         now = time.monotonic_ns()
         self._poll(head)
-        for sequence in _SEQUENCE.findall(body):
+        for sequence in self._sequence.findall(body):
             self._receipts += (int(sequence), now)
 
     def _on_events(self, buffer: bytearray) -> None:
         now = time.monotonic_ns()
-        for sequence in _SEQUENCE.findall(buffer):
+        for sequence in self._sequence.findall(buffer):
             self._receipts += (int(sequence), now)
         # What is cut in the middle of an event is looked at again with what follows.
         end = buffer.rfind(b"\n\n")
@@ -179,10 +210,10 @@ class Opener:
     """Reads the snapshots of shapes one after the other, over one connection."""
 
     def __init__(
-        self, connection: Connection, queries: Iterator[tuple[int, str]], receipts: list[int]
+        self, connection: Connection, requests: Iterator[tuple[int, Request]], receipts: list[int]
     ) -> None:
         self._connection = connection
-        self._queries = queries
+        self._requests = requests
         self._receipts = receipts
         self._number = 0
         self._query = ""
@@ -190,16 +221,19 @@ class Opener:
         self._next()
 
     def _next(self) -> None:
-        following = next(self._queries, None)
+        following = next(self._requests, None)
         if following is None:
             self.done.set_result(None)
             return
-        self._number, self._query = following
+        self._number, (self._query, token) = following
+        self._connection.authorize(token)
         self._connection.on_answer = self._on_snapshot
         self._connection.get(f"{self._query}&offset=-1")
 
     def _on_snapshot(self, head: bytes, body: bytes) -> None:
-        del body
+        if b"\r\nelectric-up-to-date:" in head:
+            self._on_log(head, body)
+            return
         self._connection.on_answer = self._on_log
         handle, offset = _text(_HANDLE, head), _text(_OFFSET, head)
         self._connection.get(f"{self._query}&handle={handle}&offset={offset}")
@@ -221,18 +255,18 @@ async def _follow(plan: Plan, receipts: list[int]) -> None:
     """Returns when every client has sent its live request."""
     places = asyncio.Semaphore(OPENING_AT_A_TIME)
 
-    async def start(query: str) -> None:
+    async def start(request: Request) -> None:
         async with places:
-            reader = Reader(await _connect(plan.port), plan, query, receipts)
+            reader = Reader(await _connect(plan.port), plan, request, receipts)
             await reader.started
 
-    await asyncio.gather(*[start(query) for query in plan.queries])
+    await asyncio.gather(*[start(request) for request in plan.requests()])
 
 
 async def _open(plan: Plan, receipts: list[int]) -> None:
-    queries = iter(enumerate(plan.queries))
+    requests = iter(enumerate(plan.requests()))
     connections = [await _connect(plan.port) for _ in range(OPENING_AT_A_TIME)]
-    openers = [Opener(connection, queries, receipts) for connection in connections]
+    openers = [Opener(connection, requests, receipts) for connection in connections]
     await asyncio.gather(*[opener.done for opener in openers])
     for connection in connections:
         connection.close()

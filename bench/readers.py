@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import TypedDict, Unpack
 from urllib.parse import quote
 
 import orjson
@@ -16,6 +17,15 @@ from bench.reader_process import Mode, Plan
 from bench.stack import PATIENCE, BenchError
 
 Receipts = list[tuple[int, int]]
+
+
+class More(TypedDict, total=False):
+    """Those fields of `Plan` that have defaults."""
+
+    history: bool
+    path: str
+    tokens: list[str]
+    sequence: str
 
 
 def shape(where: str = "", table: str = "items") -> str:
@@ -63,9 +73,10 @@ class Readers:
 
 @contextmanager
 def start_readers(
-    port: int, mode: Mode, queries: Sequence[str], *, history: bool = True
+    port: int, mode: Mode, queries: Sequence[str], **more: Unpack[More]
 ) -> Generator[Readers]:
-    """Clients that have sent their live requests (or, with `open`, have opened all shapes)."""
+    """Clients that have sent their live requests (or, with `open`, have opened all shapes). `more`
+    are fields of the plan."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.reader_process"],
         stdin=subprocess.PIPE,
@@ -73,7 +84,7 @@ def start_readers(
     )
     assert process.stdin is not None
     try:
-        plan = asdict(Plan(port, mode, list(queries), history))
+        plan = asdict(Plan(port, mode, list(queries), **more))
         process.stdin.write(orjson.dumps(plan) + b"\n")
         process.stdin.flush()
         readers = Readers(process)

@@ -25,12 +25,12 @@ _OVER = b'"completedAt":"'
 
 
 class _RunConnection(Connection):
-    def get(self, query: str) -> None:
+    def get(self, target: str) -> None:
         assert self._transport is not None
         self._transport.write(
             b"GET /realtime/v1/runs/%b HTTP/1.1\r\nhost: localhost\r\n"
             b"x-trigger-electric-version: 1\r\nx-trigger-api-version: 2025-07-16\r\n\r\n"
-            % query.encode()
+            % target.encode()
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import LiteralString
 
 import psycopg
 
@@ -25,8 +26,10 @@ class Writer:
     confirmed.
     """
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, connection: psycopg.Connection, one: LiteralString = _ONE) -> None:
+        """`one` updates a single run, its parameters are the sequence number and the run's id."""
         self._connection = connection
+        self._one: LiteralString = one
         self._next = FIRST_SEQUENCE
         self.sent: dict[int, int] = {}
         self.committed: dict[int, int] = {}
@@ -39,7 +42,7 @@ class Writer:
         self._next += len(runs)
         began = time.monotonic_ns()
         if len(runs) == 1:
-            self._connection.execute(_ONE, (sequences[0], f"run_{runs[0]}"))
+            self._connection.execute(self._one, (sequences[0], f"run_{runs[0]}"))
         else:
             self._connection.execute(_MANY, ([f"run_{run}" for run in runs], sequences))
         ended = time.monotonic_ns()

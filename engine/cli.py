@@ -76,6 +76,12 @@ def serve(flags: Flags, environ: Mapping[str, str]) -> int:
     settings = Settings.load(flags, environ)
     _require_database(settings)
     keys = _check_access(settings, environ)
+    if keys.any and settings.insecure:
+        # Whoever gives out keys does not expect that nobody needs one.
+        raise SettingsError(
+            "keys and insecure exclude each other: unset PGTIDE_INSECURE (or give --no-insecure), "
+            "or do without PGTIDE_SECRET_KEYS and the keys in the settings file"
+        )
     return _supervise(settings, environ, warnings=access_warnings(settings, keys))
 
 

@@ -146,9 +146,13 @@ class RunTable:
             if name in UNSEEN and column not in there:
                 continue
             if column not in there:
+                own = (self.schema, self.name) != ("pgtide", "runs")
+                remedy = (
+                    "correct [runs.columns] in the settings file" if own else "run `pgtide migrate`"
+                )
                 raise RunTableError(
                     f'the table {self.schema}.{self.name} of runs has no column "{column}" for '
-                    f"`{name}`: correct [runs.columns] in the settings file"
+                    f"`{name}`: {remedy}"
                 )
             _check_type(name, there[column])
 

@@ -9,12 +9,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
 
 from engine.embedded import EmbeddedPostgres
 from engine.settings import Settings
+
+# How long an example takes says nothing on a busy machine; print_blob: a failure can be repeated.
+hypothesis.settings.register_profile(
+    "tests",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tests")
 
 # Speed over durability, and room for many replication clients at once.
 TEST_OPTIONS = {

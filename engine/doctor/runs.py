@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from engine.catalog import load_table
-from engine.doctor.finding import Findings, met, unmet
+from engine.doctor.finding import Findings, advice, met, unmet
 from engine.errors import SettingsError
 from engine.run_settings import read_run_table
 from engine.run_table import RunTableError
@@ -35,3 +35,15 @@ async def check_runs(connection: psycopg.AsyncConnection, settings: Settings) ->
         yield unmet(f"the table {name} cannot have the runs", str(error))
     else:
         yield met(f"table {name} can have the runs")
+        if not await _writable(connection, runs.sql):
+            yield advice(
+                f"runs can be followed and not started: pgtide's role may not write table {name}",
+                "If it should, grant the role what sql/roles.sql grants",
+            )
+
+
+async def _writable(connection: psycopg.AsyncConnection, table: str) -> bool:
+    query = "select bool_and(has_table_privilege(%s, right_to)) from unnest(%s::text[]) as right_to"
+    cursor = await connection.execute(query, (table, ["insert", "update"]))
+    row = await cursor.fetchone()
+    return row is not None and row[0]

@@ -22,11 +22,14 @@ RUNS, TASKS, TAGS, BATCH = "runs", "tasks", "tags", "batch"
 
 def look_back(text: str | None) -> int:
     """How many seconds back a list of runs goes; those of a day if nobody says so in a way that can be
-    understood."""
+    understood. From an hour on they are whole minutes, from a day on whole hours: each length is a
+    window to be moved on, and readers of nearly the same one can share it."""
     if text is None or len(text) > LONGEST_LOOK_BACK:
         return LOOK_BACK_SECONDS
     found = duration_of(text.strip())
-    return int(found.total_seconds()) if found else LOOK_BACK_SECONDS
+    seconds = int(found.total_seconds()) if found else LOOK_BACK_SECONDS
+    unit = 3600 if seconds >= 86400 else 60 if seconds >= 3600 else 1
+    return -(-seconds // unit) * unit
 
 
 class RunShapes:

@@ -68,6 +68,10 @@ class RunLookup:
                 f"{error.diag.message_primary}: run `pgtide migrate`, or correct [runs] in the "
                 "settings file"
             ) from error
+        except errors.InsufficientPrivilege as error:
+            raise RunTableError(
+                f"{error.diag.message_primary}: grant pgtide's role what sql/roles.sql grants"
+            ) from error
 
     def _query(self, by: str) -> sql.Composed:
         """The first run whose field `by` is the first parameter; the second is the environment."""

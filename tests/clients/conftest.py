@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from browser import Browser
 from electric_reader import ElectricReader
+from keyed_serving import keyed_serving
 from node_packages import install
-from psycopg import sql
 from runs_server import RunsServer
 from serving import Serving, fresh_database
 
@@ -103,18 +103,13 @@ def db(runs_database: str, server: Serving) -> Generator[psycopg.Connection]:
 
 @pytest.fixture(scope="session")
 def runs_server(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[RunsServer]:
-    """Two nodes, a database of another time zone than UTC."""
-    with fresh_database(server_url) as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            name = sql.Identifier(connection.info.dbname)
-            zone = "alter database {} set timezone to 'America/St_Johns'"
-            connection.execute(sql.SQL(zone).format(name))
-        keys = f"{RunsServer.root_key},{RunsServer.listed_key}"
-        folder = tmp_path_factory.mktemp("pgtide-runs")
-        serving = Serving(url, folder, insecure=False, secret_keys=keys, long_poll_timeout=3)
-        asyncio.run(migrate(url, stream_id=serving.stream_id))
-        with serving:
-            yield RunsServer(serving, url)
+    """Two nodes that let runs age out second by second."""
+    keys = f"{RunsServer.root_key},{RunsServer.listed_key}"
+    folder = tmp_path_factory.mktemp("pgtide-runs")
+    with keyed_serving(
+        server_url, folder, secret_keys=keys, long_poll_timeout=3, window_step=1
+    ) as keyed:
+        yield RunsServer(*keyed)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 import httpx
-import jwt
 import psycopg
+from access_tokens import public_token
 from browser import Browser
 from psycopg.types.json import Jsonb
 from runs_server import RunsServer
@@ -38,18 +38,7 @@ class Hooks:
 
     def token(self, *scopes: str, seconds: float = 3600, **claims: Any) -> str:
         """As the SDK signs it in a back end."""
-        now = int(time.time())
-        given = {
-            "iss": "https://id.trigger.dev",
-            "aud": "https://api.trigger.dev",
-            "iat": now,
-            "exp": now + seconds,
-            "sub": "default",
-            "pub": True,
-            "scopes": scopes,
-            **claims,
-        }
-        return jwt.encode(given, self._server.root_key, "HS256", {"typ": None})
+        return public_token(self._server.root_key, scopes, seconds=seconds, **claims)
 
     def until(self, expression: str) -> Any:
         return self.browser.until(expression)

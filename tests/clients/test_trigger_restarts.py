@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from follower import Follower
 from psycopg.types.json import Jsonb
+from run_follower import RunFollower
 from runs_server import RunsServer
 from serving import Serving, fresh_database
 
@@ -74,7 +74,9 @@ def test_killed_while_runs_change(
     runs_db.execute("insert into pgtide.batches (id) values (%s)", (batch,))
     run = make(runs_db, tag, batch)
     names = (run, tag, batch)
-    with Follower(node, runs_server.environ, runs=[run], tags=[tag], batches=[batch]) as follower:
+    with RunFollower(
+        node, runs_server.environ, runs=[run], tags=[tag], batches=[batch]
+    ) as follower:
         follower.until(lambda: all(follower.last(of, run) for of in names), "first rows")
         with Writer(runs_db, run) as writer:
             for steps in (10, 30):
@@ -100,7 +102,9 @@ def test_a_shape_that_ends(node: str, runs_server: RunsServer, runs_db: psycopg.
     runs_db.execute("insert into pgtide.batches (id) values (%s)", (batch,))
     run = make(runs_db, tag, batch)
     names = (run, tag, batch)
-    with Follower(node, runs_server.environ, runs=[run], tags=[tag], batches=[batch]) as follower:
+    with RunFollower(
+        node, runs_server.environ, runs=[run], tags=[tag], batches=[batch]
+    ) as follower:
         follower.until(lambda: all(follower.last(of, run) for of in names), "first rows")
         runs_db.execute(
             "begin; create temp table kept on commit drop as select * from pgtide.runs;"
@@ -126,7 +130,7 @@ def test_more_wait_than_may(node: str, server_url: str, tmp_path: Path) -> None:
         asyncio.run(migrate(url, stream_id=serving.stream_id))
         with serving, psycopg.connect(url, autocommit=True) as db:
             runs = [make(db, "tag", "batch") for _ in range(4)]
-            with Follower(node, RunsServer(serving, url).environ, runs=runs) as follower:
+            with RunFollower(node, RunsServer(serving, url).environ, runs=runs) as follower:
                 follower.until(lambda: all(map(follower.rows, runs)), "first rows")
                 follower.until(follower.refusals, "a refusal")
                 for run in runs:

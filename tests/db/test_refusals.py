@@ -8,13 +8,16 @@ import psycopg
 import pytest
 from postgres_side import as_role
 
+from engine.doctor.runs import check_runs
 from engine.migrate import migrate
+from engine.settings import Settings
 from shapes.database import Database
 from shapes.http.api.call import ApiError
 from shapes.http.api.refusals import refusing
 from shapes.runs.new_run import NewRun, new_run
+from shapes.runs.run_lookup import RunLookup
 from shapes.runs.run_store import RunStore
-from shapes.runs.run_table import RunTable
+from shapes.runs.run_table import RunTable, RunTableError
 from shapes.runs.trigger_keys import TriggerKeys, TriggerKeyStore
 from shapes.runs.triggering import Triggering
 
@@ -70,3 +73,24 @@ async def test_a_constraint_of_the_users(
     status, message, final = await refusal(database, run)
     assert (status, final) == (422, False)
     assert "secret" not in message
+
+
+async def test_who_may_not_read_is_told_what_to_grant(
+    database: str, connection: psycopg.AsyncConnection, role: str
+) -> None:
+    await migrate(database, publish=False)
+    lookups = Database(as_role(database, role), 6, 10.0)
+    try:
+        await connection.execute(f"grant usage on schema pgtide to {role}".encode())
+        with pytest.raises(RunTableError, match=r"permission denied .* sql/roles\.sql"):
+            await RunLookup(lookups, RunTable()).run("a", "default")
+        await connection.execute(f"grant select on pgtide.runs to {role}".encode())
+        assert await RunLookup(lookups, RunTable()).run("a", "default") is None
+    finally:
+        await lookups.close()
+    settings = Settings(secret_keys=("k" * 16,))
+    async with await psycopg.AsyncConnection.connect(as_role(database, role)) as asking:
+        readable, written = [str(found) async for found in check_runs(asking, settings)]
+    assert readable == "✓ table pgtide.runs can have the runs"
+    assert "may not write" in written
+    assert "sql/roles.sql" in written

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator
 from contextlib import closing
 from urllib.parse import quote, urlsplit
@@ -12,11 +11,11 @@ import pytest
 from access_tokens import SECRET_KEY
 from back_ends import SETTINGS, BackEnd
 from guarded import SECRET, Guarded, KeyFiles
+from keyed_serving import keyed_serving
 from serving import Serving, fresh_database
 from tables import Tables
 
 from bench.nginx import Nginx, find_program, open_nginx
-from engine.migrate import migrate
 
 
 @pytest.fixture(scope="session")
@@ -210,46 +209,35 @@ def lone_tables(database_of_lone: str, lone: Serving) -> Generator[Tables]:
 
 @pytest.fixture(scope="session")
 def back_end(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[BackEnd]:
-    """Two nodes with keys of two environments; their database has another time zone than UTC."""
+    """Two nodes with keys of two environments."""
     folder = tmp_path_factory.mktemp("pgtide-keyed")
     settings = folder / "pgtide.toml"
     settings.write_text(SETTINGS)
-    with fresh_database(server_url) as url:
-        with closing(Tables(url)) as tables:
-            name = urlsplit(url).path[1:]
-            tables.run(f"alter database {name} set timezone to 'America/St_Johns'")
-        with Serving(
-            url, folder / "pgtide", insecure=False, config_file=settings, long_poll_timeout=2
-        ) as serving:
-            asyncio.run(migrate(url, stream_id=serving.stream_id))
-            with closing(Tables(url)) as tables, httpx.Client(timeout=30) as http:
-                yield BackEnd(serving.url, tables, http)
+    with (
+        keyed_serving(
+            server_url, folder / "pgtide", config_file=settings, long_poll_timeout=2
+        ) as keyed,
+        closing(Tables(keyed.database_url)) as tables,
+        httpx.Client(timeout=30) as http,
+    ):
+        yield BackEnd(keyed.serving.url, tables, http)
 
 
 @pytest.fixture(scope="session")
-def database_of_guarded(server_url: str) -> Generator[str]:
-    with fresh_database(server_url) as url:
-        asyncio.run(migrate(url, publish=False))
-        yield url
-
-
-@pytest.fixture(scope="session")
-def guarded(
-    database_of_guarded: str, tmp_path_factory: pytest.TempPathFactory
-) -> Generator[Guarded]:
+def guarded(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Guarded]:
     """Two nodes with a secret, keys, and a settings file that tests may change for a while."""
     folder = tmp_path_factory.mktemp("pgtide-guarded")
     files = KeyFiles(folder)
     with (
-        Serving(
-            database_of_guarded,
+        keyed_serving(
+            server_url,
             folder / "pgtide",
             secret=SECRET,
             secret_keys=SECRET_KEY,
             config_file=files.settings,
             enable_delete=True,
             log_level="debug",
-        ) as serving,
-        closing(Tables(database_of_guarded)) as tables,
+        ) as keyed,
+        closing(Tables(keyed.database_url)) as tables,
     ):
-        yield Guarded(serving, tables, files)
+        yield Guarded(keyed.serving, tables, files)

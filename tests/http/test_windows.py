@@ -103,7 +103,8 @@ async def test_rows_leave_by_themselves(
         # More than leave at one place: these are many of few moments, and many of the same.
         many = tables.make("id int primary key, at timestamptz")
         tables.run(
-            f"insert into {many} select i, now() - i * interval '0.2 ms' from generate_series(1, 6500) i"
+            f"insert into {many} select i, now() - i * interval '0.2 ms'"
+            " from generate_series(1, 6500) i"
         )
         tables.run(f"insert into {many} select i, now() from generate_series(6501, 14000) i")
         crowd = ShapeClient(serving.url, WindowSubject(many, length="5s"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from node_packages import install
 
 CLIENTS = Path(__file__).parents[1] / "clients"
 SCRIPT = Path(__file__).with_name("core.mjs")
@@ -19,8 +20,7 @@ def judged(judge: str, cases: Iterable[Mapping[str, object]]) -> list[dict[str, 
     """What core says about each of the cases. Installs it first where it is missing."""
     node = shutil.which("node")
     assert node, "this test needs node on the PATH; `make test` installs one where there is none"
-    if not (CLIENTS / "node_modules/@trigger.dev/core/package.json").exists():
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=CLIENTS, check=True)
+    install(CLIENTS)
     lines = b"\n".join(orjson.dumps({"judge": judge, **case}) for case in cases)
     # From its standard input, packages are looked for in the working directory.
     done = subprocess.run(

@@ -65,7 +65,8 @@ class GrantReader:
     rows: dict[str, Message] = field(default_factory=dict[str, Message])
     status: int = 0
     ended_at: float | None = None
-    polls: int = 0
+    served: bool = False
+    """Whether it has ever been."""
     _offset: str = "-1"
     _handle: str | None = None
     _cursor: str = ""
@@ -99,7 +100,6 @@ class GrantReader:
         headers = {**bearer(grant.token), "x-trigger-electric-version": "1"}
         response = await connection.get(grant.path, query, headers)
         self.status = response.status
-        self.polls += 1
         if response.status == 200 and "event-stream" in response.headers["content-type"]:
             return await self._read_events(response)
         body = await response.body()
@@ -107,12 +107,14 @@ class GrantReader:
             self._handle = response.headers.get("electric-handle")
             self._offset, self._live, self.rows = "-1", False, {}
         elif response.status == 200:
+            self.served = True
             self._take(json.loads(body))
             self._offset = response.headers["electric-offset"]
             self._handle = response.headers["electric-handle"]
             self._cursor = response.headers.get("electric-cursor", self._cursor)
             self._live = "electric-up-to-date" in response.headers
-        elif response.status == 503:
+        elif response.status == 503 or (response.status in (403, 404) and not self.served):
+            # Perhaps it may, or the run is there, the next time.
             await asyncio.sleep(0.05)
         else:
             self.ended_at = time.time()

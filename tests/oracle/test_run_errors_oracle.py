@@ -1,7 +1,11 @@
-"""Whatever a back end writes as a run's error, clients can parse what becomes of it."""
+"""Whatever a back end writes as a run's error, clients can parse what becomes of it.
+
+PGTIDE_ORACLE_SECONDS says how many errors, as if each took a few milliseconds.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
@@ -13,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from engine.migrate import migrate
 
-CASES = 1500
+CASES = round(float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 20) * 40)
 SEED = 20260801
 
 TYPES = ("BUILT_IN_ERROR", "CUSTOM_ERROR", "STRING_ERROR", "INTERNAL_ERROR", "ValueError", None, 5)

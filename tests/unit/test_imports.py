@@ -162,3 +162,10 @@ def test_every_module_can_be_reached_from_the_root() -> None:
         for name in imports(path):
             if name.split(".")[0] in OURS:
                 assert path_of(name), f"{path} imports {name}"
+
+
+def test_modules_of_tests_have_names_of_their_own() -> None:
+    """All folders of tests are on the path: of two modules of one name one would be found."""
+    names = [Path(path).name for path in sources("tests/*.py", "tests/*/*.py", "tests/*/*/*.py")]
+    twice = {name for name in names if names.count(name) > 1} - {"conftest.py"}
+    assert not twice

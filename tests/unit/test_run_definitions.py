@@ -124,6 +124,8 @@ def test_names_and_values_are_quoted() -> None:
         ("2h30m", 9000),
         ("1w2d", 9 * 86400),
         ("90s", 90),
+        ("1h1s", 3660),
+        ("1d1s", 90000),
         ("1hr", 3600),
         ("yesterday", 86400),
         ("", 86400),

@@ -69,7 +69,9 @@ def test_a_scope_grants(scope: str, action: str, resource: Resource, expected: b
     assert granted([Scope.parse("read:batch:x"), Scope.parse(scope)], action, resource) is expected
 
 
-@pytest.mark.parametrize("text", ["admin", "read:runs", "read:tags:user:1:2", "*:all", "read:runs:", "admin:"])
+@pytest.mark.parametrize(
+    "text", ["admin", "read:runs", "read:tags:user:1:2", "*:all", "read:runs:", "admin:"]
+)
 def test_a_scope_is_written_as_it_was_read(text: str) -> None:
     assert str(Scope.parse(text)) == text
 

@@ -244,6 +244,7 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve"], {"DATABASE_URL": URL, "PGTIDE_SECRET_KEY": PASSWORD}, "16 characters"),
         (["serve"], {"DATABASE_URL": URL, "PGTIDE_CONFIG_FILE": "/no/file"}, "/no/file"),
         (["serve", "--insecure"], {"DATABASE_URL": URL, "ELECTRIC_SECRET": "x"}, "exclude"),
+        (["serve", "--insecure"], {"DATABASE_URL": URL, "PGTIDE_SECRET_KEYS": "k" * 16}, "exclude"),
         (["dev", "--host", "0.0.0.0"], {}, "--insecure"),
         (["dev", "--listen-on-ipv6", "--host", "0.0.0.0"], {}, "others can reach ::"),
         (["dev", "--port", "none"], {}, "--port=none"),

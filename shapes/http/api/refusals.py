@@ -22,7 +22,7 @@ _NOT_MIGRATED = (
     "The database lacks tables or columns of pgtide's runs: run `pgtide migrate`; if the runs are in a "
     "table of your own, look at [runs] in the settings file"
 )
-_NOT_ALLOWED = "pgtide's role may not write the table of runs: grant it what sql/roles.sql grants"
+_NOT_ALLOWED = "pgtide's role lacks a right that this takes: grant it what sql/roles.sql grants"
 _NOT_TAKEN = (
     "The table of runs does not take this: a value is of another type than its column, or breaks a "
     "constraint, or there is a NUL character. pgtide's log says more"
@@ -40,11 +40,13 @@ def refusing() -> Generator[None]:
         raise ApiError(422, str(error)) from error
     except (asyncpg.SyntaxOrAccessError, asyncpg.InvalidSchemaNameError) as error:
         if isinstance(error, asyncpg.InsufficientPrivilegeError):
-            log.warning("%s", error.args[0])
+            log.warning("%s: grant pgtide's role what sql/roles.sql grants", error.args[0])
             raise ApiError(503, _NOT_ALLOWED, _DO_NOT_RETRY) from error
         if not isinstance(error, _ABSENT):
             raise
-        log.warning("%s: run `pgtide migrate`", error)
+        log.warning(
+            "%s: run `pgtide migrate`, or correct [runs] in the settings file", error.args[0]
+        )
         raise ApiError(503, _NOT_MIGRATED, _DO_NOT_RETRY) from error
     except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
         # Without its details, which show values.

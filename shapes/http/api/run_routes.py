@@ -27,6 +27,10 @@ log = logging.getLogger("http")
 
 IsOver = Callable[[Sequence[bytes]], bool]
 
+_UNUSABLE = (
+    "The table of runs is not as it has to be: run `pgtide migrate` if it has not been run for this "
+    "database; `pgtide doctor` and pgtide's log say more"
+)
 _REFUSED = frozenset('\\"')
 _DATED_NAMES = {
     b"electric-handle": b"electric-shape-id",
@@ -170,7 +174,7 @@ def read_tags(text: str | None) -> list[str]:
 def _unusable(error: PgtideError) -> ApiError:
     """Clients go on asking until somebody has mended it."""
     log.warning("runs cannot be followed: %s", error)
-    return ApiError(503, "The table of runs is not as it has to be: pgtide's log says why")
+    return ApiError(503, _UNUSABLE)
 
 
 def _begins(call: Call) -> bool:

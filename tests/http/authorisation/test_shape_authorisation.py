@@ -176,6 +176,10 @@ def grant(**members: Any) -> str:
 ANNS = {"where": "owner = $1", "params": {"1": "ann"}}
 
 
+COSTLY = "lower(upper(lower(upper(lower(owner))))) = 'nobody'"
+"""No row; Postgres evaluates what is cheaper first."""
+
+
 def test_a_token_for_some_rows_shows_no_others(guarded: Guarded) -> None:
     credential = grant(**ANNS)
     for where in (
@@ -196,12 +200,11 @@ def test_a_token_for_some_rows_shows_no_others(guarded: Guarded) -> None:
             assert b"of bob" not in reply.body, where
             assert reply.status in (200, 400), reply
     # What fails for somebody else's row must not tell of it.
-    for where in ("1 / (id - 2) = 5", "content::int = 1"):
-        for form in (START, {**SUBSET, "subset__where": where}):
-            inside = shape(guarded, form, grant(where="owner = 'nobody'"), where=where)
-            assert inside.status in (200, 400), inside
-            outside = shape(guarded, form, grant(where="id > 99"), where=where)
-            assert outside.status == inside.status, (where, outside)
+    division = "1 / (id - 2) = 5"
+    for form in ({**START, "where": division}, {**SUBSET, "subset__where": division}):
+        for limit in (COSTLY, "id = 1"):
+            assert shape(guarded, form, grant(where=limit)).status == 200, limit
+        assert shape(guarded, form, grant(where="id = 2")).status in (400, 503)
 
 
 def test_a_token_for_some_columns_tells_nothing_of_others(guarded: Guarded) -> None:

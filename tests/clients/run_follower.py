@@ -1,4 +1,4 @@
-"""Follows runs with @trigger.dev/sdk in a process of its own: follower.mjs."""
+"""Follows runs with @trigger.dev/sdk in a process of its own: run_follower.mjs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-PROGRAM = Path(__file__).with_name("follower.mjs")
+PROGRAM = Path(__file__).with_name("run_follower.mjs")
 SECONDS = 40.0
 """As long as anything may take: clients wait up to ten seconds before they try again."""
 
 
-class Follower:
+class RunFollower:
     """`rows(of)` are those seen so far of a run, a tag or a batch, as {id, status, metadata}."""
 
     def __init__(self, node: str, environ: dict[str, str], **wanted: list[str]) -> None:

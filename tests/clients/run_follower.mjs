@@ -1,4 +1,4 @@
-// `node follower.mjs '{"runs": [ids], "tags": [tags], "batches": [ids]}'`: follows all of them with
+// `node run_follower.mjs '{"runs": [ids], "tags": [tags], "batches": [ids]}'`: follows all of them with
 // @trigger.dev/sdk, which takes TRIGGER_API_URL and TRIGGER_SECRET_KEY, until it is ended. One line of JSON on stdout per row: {of, id, status, metadata},
 // `of` being what was followed; {of, ended: true} at its end, {of, error} if it failed; {of: null, status} for
 // each request that was answered with an error.
