@@ -38,8 +38,9 @@ example: $(RUN_STAMP) $(EXAMPLE_STAMP) ## while `make run` runs: a progress bar 
 	$(BIN)/python -c "import urllib.request as r; r.urlopen('$$TRIGGER_API_URL/v1/health', timeout=5)" 2>/dev/null \
 		|| { echo "make: nothing answers at $$TRIGGER_API_URL: is \`make run\` still running?" >&2; exit 1; }; \
 	$(BIN)/python examples/worker.py & worker=$$!; \
-	trap 'kill $$worker 2>/dev/null' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
-	cd $(EXAMPLE) && $(WITH_NODE) npm start --silent
+	(cd $(EXAMPLE) && $(WITH_NODE) exec node server.mjs) & page=$$!; \
+	trap 'kill $$worker $$page 2>/dev/null' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
+	wait $$page
 
 # A file stays with one worker, in order: those that wait (tests/faults) begin before those that
 # compute (tests/unit). ARGS="-n 0" runs them in one process, e.g. to see what they print.
@@ -57,7 +58,7 @@ bench: $(TEST_STAMP) $(NODE_STAMPS) ## the benchmarks, JSON into bench/results
 clean: ## forget what make installed and built; the data in .pgtide stays
 	rm -rf $(VENV) build dist *.egg-info client/build client/src/*.egg-info .pytest_cache .ruff_cache .hypothesis
 	rm -rf demo/node_modules examples/*/node_modules tests/*/node_modules
-	find engine shapes client demo tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	find engine shapes client demo tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # PYTHON=… picks an interpreter; otherwise the first of these that is new enough.
 $(BIN)/python:

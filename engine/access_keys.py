@@ -288,7 +288,21 @@ _ISSUER = ("issuer", "audience", "environment", "keys", "jwks_file")
 
 
 def _check(keys: AccessKeys) -> None:
-    """What answers carry is signed with a key of the environment, or with one for all of them."""
+    """A key is one environment's, and the id of a signing key one key's. What answers carry is
+    signed with a key of the environment, or with one for all of them."""
+    owners: dict[str | bytes, str] = {}
+    owned: list[tuple[str | bytes, str]] = [(key.text, key.environment) for key in keys.secret_keys]
+    owned += [(key.digest, key.environment) for key in keys.restricted_keys]
+    for key, environment in owned:
+        other = owners.setdefault(key, environment)
+        if other != environment:
+            raise SettingsError(
+                f"the environments {other} and {environment} have a key in common: give each keys "
+                "of its own"
+            )
+    ids = [key.kid for key in keys.signing_keys]
+    if len(set(ids)) < len(ids):
+        raise SettingsError("two of signing_keys.own have the same kid: give each one of its own")
     if keys.signing_keys:
         return
     able = {key.environment for key in keys.secret_keys}

@@ -22,7 +22,8 @@ update pgtide.runs set status = 'EXECUTING', attempt_number = attempt_number + 1
     order by created_at limit 1 for update skip locked
 ) returning id, task,
     -- The SDK sends the payload together with a note of its types.
-    case payload_type when 'application/super+json' then payload::json ->> 'json' else payload end"""
+    case payload_type when 'application/super+json' then (payload::json -> 'json')::text
+        when 'text/plain' then to_json(payload)::text else payload end"""
 NOTE = """update pgtide.runs set metadata = metadata || %s::jsonb
     where id = %s and status = 'EXECUTING'"""
 END = """update pgtide.runs set status = %s, output = %s, error = %s

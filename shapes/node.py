@@ -39,6 +39,7 @@ from shapes.http.limits import Limits
 from shapes.http.live_limit import LiveLimit
 from shapes.http.meter import NodeMeter
 from shapes.http.polling import Polls
+from shapes.http.regulars import Regulars
 from shapes.http.server import Server
 from shapes.http.shape_endpoint import ShapeEndpoint
 from shapes.http.sse import Streams
@@ -71,6 +72,9 @@ class Shared(NamedTuple):
     admission: Admission
     crowd: Crowd
     authority: Authority
+    leases: Leases
+    limit: LiveLimit
+    regulars: Regulars
 
 
 class Node:
@@ -137,7 +141,7 @@ class Node:
         subsets = Subsets(
             self._database, settings.snapshot_dir, settings.database_silence, self._end_table
         )
-        self._leases = Leases(shared.authority)
+        self._leases, self._regulars = shared.leases, shared.regulars
         self._polls = Polls(settings.long_poll_timeout, self._leases)
         self._streams = Streams(settings, self.tail, self.library, self._leases)
         self._meter, self._crowd = shared.meter, shared.crowd
@@ -146,8 +150,10 @@ class Node:
             *(settings, self.tail, self.library, self._definitions, subsets),
             *(self._polls, self._streams, shared.admission, shared.authority),
         )
-        limit = LiveLimit(settings.max_live_requests, *shared.meter.live())
-        api = make_api(settings, self._database, endpoint, shared.authority, limit)
+        api = make_api(
+            *(settings, self._database, endpoint),
+            *(shared.authority, shared.limit, shared.regulars),
+        )
         self.application = Application(endpoint, self.tail, board, api, _demo_routes(settings))
 
     async def run(self) -> None:
@@ -226,7 +232,7 @@ class Node:
             self._meter.standing(self._store.count(), len(self._feeds), lag, age)
 
     async def _sweep(self) -> None:
-        swept = time.monotonic()
+        swept = forgotten = time.monotonic()
         released = 0
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
@@ -235,6 +241,9 @@ class Node:
             self.library.forget_idle(max(self._settings.shape_idle_timeout, longest))
             if self._settings.max_shapes is not None:
                 self.library.forget_surplus(self._settings.max_shapes, longest)
+            if time.monotonic() > forgotten + longest:
+                self._regulars.forget()
+                forgotten = time.monotonic()
             if time.monotonic() > swept + SNAPSHOT_SWEEP_SECONDS:
                 await self.library.sweep(self._settings.max_shapes)
                 swept = time.monotonic()
@@ -259,17 +268,21 @@ async def serve(settings: Settings, bound: socket.socket) -> None:
     number = int(os.environ.get(NODE_VARIABLE) or 1)
     meter = NodeMeter(Numbers.inherited(), number, settings.nodes)
     admission = Admission(settings.max_concurrent_requests, *meter.admission())
-    crowd = Crowd(lambda: admission.try_admit(Pool.EXISTING))
+    leases = Leases(authority)
+    limit = LiveLimit(settings.max_live_requests, *meter.live())
+    regulars = Regulars(authority, leases, limit)
+    crowd = Crowd(lambda: admission.try_admit(Pool.EXISTING), regulars)
     server = Server(
         front,
         Limits.of(settings),
         crowd,
+        regulars,
         on_answer=meter.answered,
         on_connections=meter.connections,
         on_stop=front.stop,
     )
     await server.start(bound)
-    shared = Shared(meter, admission, crowd, authority)
+    shared = Shared(meter, admission, crowd, authority, leases, limit, regulars)
     background = asyncio.create_task(_run(settings, front, board, shared))
     # A node whose follower has failed must not go on answering: it starts over.
     await asyncio.wait([background, _told_to_stop()], return_when=asyncio.FIRST_COMPLETED)

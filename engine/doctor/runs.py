@@ -7,9 +7,18 @@ import psycopg
 from engine.catalog import load_table
 from engine.doctor.finding import Findings, advice, met, unmet
 from engine.errors import SettingsError
+from engine.migrate import read_migrations, sql_folder
 from engine.run_settings import read_run_table
 from engine.run_table import RunTableError
 from engine.settings import Settings
+
+_APPLIED = """
+    select from pg_class as migrations
+    join pg_namespace as namespace on namespace.oid = relnamespace
+    where relname = 'migrations' and nspname = 'pgtide'
+        and has_schema_privilege(namespace.oid, 'usage')
+        and has_table_privilege(migrations.oid, 'select')
+"""
 
 
 async def check_runs(connection: psycopg.AsyncConnection, settings: Settings) -> Findings:
@@ -19,6 +28,9 @@ async def check_runs(connection: psycopg.AsyncConnection, settings: Settings) ->
     except SettingsError as error:
         yield unmet("the settings file does not say which table has the runs", str(error))
         return
+    missing = await _missing_migrations(connection)
+    if missing:
+        yield unmet(f"the schema pgtide lacks {', '.join(missing)}", "Run: pgtide migrate")
     name = f"{runs.schema}.{runs.name}"
     table = await load_table(connection, runs.schema, runs.name)
     if table is None:
@@ -40,6 +52,17 @@ async def check_runs(connection: psycopg.AsyncConnection, settings: Settings) ->
                 f"runs can be followed and not started: pgtide's role may not write table {name}",
                 "If it should, grant the role what sql/roles.sql grants",
             )
+
+
+async def _missing_migrations(connection: psycopg.AsyncConnection) -> list[str]:
+    """The files that a newer pgtide brought along. None if there is no schema, or no telling."""
+    cursor = await connection.execute(_APPLIED)
+    if await cursor.fetchone() is None:
+        return []
+    cursor = await connection.execute("select number from pgtide.migrations")
+    applied = {row[0] for row in await cursor.fetchall()}
+    files = read_migrations(sql_folder())
+    return [migration.name for migration in files if migration.number not in applied]
 
 
 async def _writable(connection: psycopg.AsyncConnection, table: str) -> bool:

@@ -51,6 +51,8 @@ class Authority:
         self._remembered: OrderedDict[bytes, Grant] = OrderedDict()
         self._files: dict[Path, Stamp] = {}
         self._trouble = ""
+        self.edition = 0
+        """Becomes another one whenever the keys may mean something else."""
         self._ring = self._read()
 
     # -- judging -----------------------------------------------------------------------------------
@@ -236,6 +238,7 @@ class Authority:
                 break
             known = keys.files
         self._remembered.clear()
+        self.edition += 1
         ring = KeyRing(keys, insecure=self._settings.insecure)
         self._identities = ring.identities
         return ring

@@ -23,8 +23,8 @@ class Leases:
         """`now` gives seconds since 1970."""
         self._authority = authority
         self._now = now
-        self._held: dict[_Lease, None] = {}
-        self._due: dict[int, dict[_Lease, None]] = {}
+        self._held: dict[Lease, None] = {}
+        self._due: dict[int, dict[Lease, None]] = {}
         """Those that will expire, by the number of the period at whose beginning they have."""
 
     def __len__(self) -> int:
@@ -36,17 +36,31 @@ class Leases:
 
         It must not be one that raises, or that takes long. Without a grant it never is.
         """
-        if grant is None or (grant.key is None and grant.expires_at is None):
-            yield
-            return
-        lease = _Lease(grant, end)
-        self._held[lease] = None
-        if lease.due is not None:
-            self._due.setdefault(lease.due, {})[lease] = None
+        lease = self.begin(grant, end)
         try:
             yield
         finally:
-            self._release(lease)
+            self.release(lease)
+
+    def begin(self, grant: Grant | None, end: Callable[[], None]) -> Lease | None:
+        """As `held`, until the lease is released; None for a grant that does not end."""
+        if grant is None or (grant.key is None and grant.expires_at is None):
+            return None
+        lease = Lease(grant, end)
+        self._held[lease] = None
+        if lease.due is not None:
+            self._due.setdefault(lease.due, {})[lease] = None
+        return lease
+
+    def release(self, lease: Lease | None) -> None:
+        """The read is over; twice does no harm."""
+        if lease is None:
+            return
+        self._held.pop(lease, None)
+        if lease.due is not None and (others := self._due.get(lease.due)) is not None:
+            others.pop(lease, None)
+            if not others:
+                del self._due[lease.due]
 
     def sweep(self) -> None:
         """End what has expired, and if the keys are others now, what hung on one that is gone."""
@@ -56,7 +70,7 @@ class Leases:
             now = self._now() / SWEEP_SECONDS
             over = [lease for due in self._due if due <= now for lease in self._due[due]]
         for lease in over:
-            self._release(lease)
+            self.release(lease)
             lease.end()
 
     async def run(self) -> None:
@@ -65,15 +79,10 @@ class Leases:
             await asyncio.sleep(SWEEP_SECONDS)
             self.sweep()
 
-    def _release(self, lease: _Lease) -> None:
-        self._held.pop(lease, None)
-        if lease.due is not None and (others := self._due.get(lease.due)) is not None:
-            others.pop(lease, None)
-            if not others:
-                del self._due[lease.due]
 
+class Lease:
+    """One read that is under way."""
 
-class _Lease:
     __slots__ = ("due", "end", "grant")
 
     def __init__(self, grant: Grant, end: Callable[[], None]) -> None:

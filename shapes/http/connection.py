@@ -200,19 +200,23 @@ class Connection(asyncio.Protocol):
             and not parser.should_upgrade()
             and not self.server.stopping
         )
-        key = None
+        key = regular = None
         if self._exchange is None and keep_alive and method == b"GET":
             crowd = self.server.crowd
-            key = crowd.key(self._url, self._headers)
-            if key is not None and (follower := crowd.join(key, self, self._headers)) is not None:
-                self._exchange = follower
-                return
+            regular = self.server.regulars.recognise(self._url, self._headers)
+            key = crowd.key(self._url, self._headers, regular)
+            if key is not None:
+                follower = crowd.join(key, self, self._headers, regular)
+                if follower is not None:
+                    self._exchange = follower
+                    return
         exchange = Exchange(
             self,
             scope_of(self, version, method.decode("ascii"), self._url, self._headers),
             keep_alive=keep_alive,
             expects_continue=self._expects_continue,
         )
+        exchange.regular = regular
         self._incoming = exchange
         if self._exchange is None:
             if key is not None:

@@ -13,14 +13,15 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from shapes.http.admission import Permit
+from shapes.http.regulars import Audience, Regular, Regulars, Stay
 from shapes.http.responses import REQUEST_ID
 
 if TYPE_CHECKING:
     from shapes.http.connection import Connection
     from shapes.http.exchange import Exchange
 
-Key = tuple[bytes, bytes, bytes]
-"""URL, origin and authorization."""
+Key = tuple[bytes, bytes, bytes | Audience]
+"""URL, origin, and who asks: authorization, or those for whom that makes no difference."""
 
 LARGE_BYTES = 16 << 10
 """From this size on a body is not copied together with its headers."""
@@ -65,7 +66,7 @@ class Follower:
         self.group = group
         self.headers = headers
         self.request_id = request_id
-        self.permit = permit
+        self.permit: Permit | Stay = permit
         self.keep_alive = True
 
     def disconnect(self) -> None:
@@ -73,13 +74,20 @@ class Follower:
         self.group.followers.pop(self, None)
         self.permit.release()
 
+    def leave(self) -> None:
+        """What allowed to wait no longer does: be served, or refused, by oneself."""
+        if self in self.group.followers:
+            self.disconnect()
+            self.connection.serve(self, None)
+
 
 class Crowd:
     """All groups of a node."""
 
-    def __init__(self, admit: Callable[[], Permit | None]) -> None:
+    def __init__(self, admit: Callable[[], Permit | None], regulars: Regulars) -> None:
         """`admit` gives None when a request is one too many."""
         self._admit = admit
+        self._regulars = regulars
         self._groups: dict[Key, Group] = {}
         self._prefix = os.urandom(6).hex()
         self._numbers = count(1)
@@ -90,9 +98,13 @@ class Crowd:
         """How many requests wait for the answer to another one."""
         return sum(len(group.followers) for group in self._groups.values())
 
-    def key(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> Key | None:
+    def key(
+        self, url: bytes, headers: list[tuple[bytes, bytes]], regular: Regular | None
+    ) -> Key | None:
         """What equal requests have in common; None if this one has to be served by itself."""
-        if b"live=true" not in url or b"live_sse" in url or not url.startswith(b"/v1/shape?"):
+        if b"live=true" not in url or b"live_sse" in url:
+            return None
+        if regular is None and not url.startswith(b"/v1/shape?"):
             return None
         origin = authorization = b""
         for name, value in headers:
@@ -102,10 +114,14 @@ class Crowd:
                 authorization = value
             elif name in _OTHERWISE:
                 return None
-        return url, origin, authorization
+        return url, origin, authorization if regular is None else regular.audience
 
     def join(
-        self, key: Key, connection: Connection, headers: list[tuple[bytes, bytes]]
+        self,
+        key: Key,
+        connection: Connection,
+        headers: list[tuple[bytes, bytes]],
+        regular: Regular | None,
     ) -> Follower | None:
         """Wait for the answer to an equal request; None if there is none, or one too many."""
         group = self._groups.get(key)
@@ -121,6 +137,12 @@ class Crowd:
         if not request_id:
             request_id = b"%b%012x" % (self._prefix.encode(), next(self._numbers))
         follower = Follower(connection, group, headers, request_id, permit)
+        if regular is not None:
+            stay = self._regulars.stay(regular, permit, follower.leave)
+            if stay is None:
+                permit.release()
+                return None
+            follower.permit = stay
         group.followers[follower] = None
         return follower
 

@@ -13,6 +13,7 @@ from shapes.http.responses import SERVER, Header, Scope
 if TYPE_CHECKING:
     from shapes.http.connection import Connection
     from shapes.http.crowd import Group
+    from shapes.http.regulars import Regular
 
 log = logging.getLogger("http")
 
@@ -59,6 +60,7 @@ class Exchange:
         "disconnected",
         "group",
         "keep_alive",
+        "regular",
         "scope",
         "sent",
         "status",
@@ -77,6 +79,8 @@ class Exchange:
         self.complete = False
         self.group: Group | None = None
         """Equal requests that get the same answer."""
+        self.regular: Regular | None = None
+        """Who asks, if that is known without a look at the credential."""
         self.disconnected = False
         self.task: asyncio.Task[None] | None = None
         self._connection = connection

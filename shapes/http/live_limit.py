@@ -42,16 +42,29 @@ class LiveLimit:
     @contextmanager
     def held(self, environment: str) -> Generator[None]:
         """While this lasts there is one more. Raises TooManyLiveRequestsError."""
-        slots = _slots(environment)
-        if min(sum(numbers[slot] for numbers in self._all) for slot in slots) >= self._limit:
+        if not self.take(environment):
             raise TooManyLiveRequestsError
-        for slot in slots:
-            self._own[slot] += 1.0
         try:
             yield
         finally:
-            for slot in slots:
-                self._own[slot] -= 1.0
+            self.give(environment)
+
+    def take(self, environment: str) -> bool:
+        """There is one more from now on; False if it would be one too many."""
+        slots = _slots(environment)
+        for slot in slots:
+            if sum([numbers[slot] for numbers in self._all]) < self._limit:
+                break
+        else:
+            return False
+        for slot in slots:
+            self._own[slot] += 1.0
+        return True
+
+    def give(self, environment: str) -> None:
+        """One that was taken is over."""
+        for slot in _slots(environment):
+            self._own[slot] -= 1.0
 
 
 @lru_cache(maxsize=1024)

@@ -14,6 +14,7 @@ from shapes.http.crowd import Crowd
 from shapes.http.exchange import Exchange
 from shapes.http.framing import Frames
 from shapes.http.limits import Limits
+from shapes.http.regulars import Regulars
 from shapes.http.responses import Receive, Scope, Send
 
 access = logging.getLogger("access")
@@ -38,6 +39,7 @@ class Server:
         application: App,
         limits: Limits,
         crowd: Crowd,
+        regulars: Regulars,
         *,
         on_answer: Callable[[Exchange], None] = lambda exchange: None,
         on_connections: Callable[[int], None] = lambda number: None,
@@ -46,6 +48,7 @@ class Server:
         self.application = application
         self.limits = limits
         self.crowd = crowd
+        self.regulars = regulars
         self.frames = Frames(limits.unsent)
         self.address: tuple[str, int] | None = None
         self.connections: set[Connection] = set()

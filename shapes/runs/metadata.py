@@ -129,10 +129,6 @@ class RunMetadata:
             raise InvalidRunError("metadata cannot contain NUL characters", 400) from error
         except _NO_ID as error:
             raise NoSuchRunError from error
-        except (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError) as error:
-            raise InvalidRunError(
-                "another transaction is at work on the run: try again", 409
-            ) from error
 
     async def _change(
         self, work: asyncpg.Connection, environment: str, run_id: str, change: MetadataChange

@@ -70,7 +70,7 @@ class RunList:
     async def page(self, environment: str, query: Mapping[str, str]) -> Page:
         """The page that a query asks for: `page[size]`, `page[after]` or `page[before]`, and filters
         as `filter[status]`. Raises InvalidRunError, MissingColumnError."""
-        size = _size(query.get("page[size]"))
+        size = page_size(query.get("page[size]"), PAGE)
         after, before = (
             Cursor.parse(query.get("page[after]")),
             Cursor.parse(query.get("page[before]")),
@@ -187,9 +187,10 @@ def _ago(text: str) -> datetime | None:
     return None if duration is None else datetime.now(UTC) - duration
 
 
-def _size(text: str | None) -> int:
-    if text is None:
-        return PAGE
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= MOST_PAGE:
+def page_size(text: str | None, usual: int) -> int:
+    """How many a page may have. Raises InvalidRunError."""
+    if not text:
+        return usual
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= MOST_PAGE:
         raise InvalidRunError(f"page[size] must be a number from 1 to {MOST_PAGE}", 400)
     return int(text)

@@ -14,6 +14,7 @@ import orjson
 from shapes.database import Database
 from shapes.runs.durations import duration_of, written
 from shapes.runs.new_run import MOST_KEY_CHARACTERS, InvalidRunError, tags_of
+from shapes.runs.run_list import page_size
 from shapes.runs.trigger_keys import hash_of
 
 WAITING = "WAITING"
@@ -22,7 +23,6 @@ TIMED_OUT = "TIMED_OUT"
 STATUSES = (WAITING, COMPLETED, TIMED_OUT)
 
 PAGE = 50
-MOST_PAGE = 100
 
 _JSON = "application/json"
 _TIMEOUT_CODE = "TRIGGER_WAITPOINT_TIMEOUT"
@@ -181,7 +181,7 @@ class WaitTokens:
     async def page(self, environment: str, query: Mapping[str, str]) -> TokenPage:
         """The latest tokens, page by page: `page[size]`, `page[after]` or `page[before]`, and filters
         as `filter[status]`. Raises InvalidRunError."""
-        size = _size(query.get("page[size]"))
+        size = page_size(query.get("page[size]"), PAGE)
         after, before = query.get("page[after]"), query.get("page[before]")
         backwards = before is not None and after is None
         values: list[Any] = [environment]
@@ -261,14 +261,6 @@ def _moment(text: str, name: str) -> datetime:
     except (ValueError, OverflowError) as error:
         raise InvalidRunError(f"filter[createdAt][{name}] must be a date", 400) from error
     return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
-
-
-def _size(text: str | None) -> int:
-    if not text:
-        return PAGE
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_PAGE):
-        raise InvalidRunError(f"page[size] must be a number from 1 to {MOST_PAGE}", 400)
-    return int(text)
 
 
 def _cursor(token: WaitToken | None) -> str | None:

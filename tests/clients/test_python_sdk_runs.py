@@ -9,7 +9,7 @@ import re
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,46 +17,28 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from serving import Serving, fresh_database
+from runs_server import RunsServer
+from serving import Serving
 from tcp_proxy import TcpProxy
 
 import pgtide
 import pgtide.sync
-from engine.migrate import migrate
 from pgtide import Run, RunStatus
 
-KEY = "tr_dev_sk-of-the-tests-0001"
+KEY = RunsServer.root_key
 PATIENCE = 30.0
 README = Path(__file__).resolve().parents[2] / "client" / "README.md"
 
 
-@pytest.fixture(scope="module")
-def database_of_keyed(server_url: str) -> Generator[str]:
-    with fresh_database(server_url) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def keyed(database_of_keyed: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Serving]:
-    """Two nodes that want a secret key, and let runs age out second by second."""
-    serving = Serving(
-        database_of_keyed,
-        tmp_path_factory.mktemp("pgtide-sdk"),
-        insecure=False,
-        secret_keys=KEY,
-        long_poll_timeout=2,
-        window_step=1,
-    )
-    asyncio.run(migrate(database_of_keyed, stream_id=serving.stream_id))
-    with serving:
-        yield serving
+@pytest.fixture
+def keyed(runs_server: RunsServer) -> Serving:
+    return runs_server.serving
 
 
 @pytest.fixture
-def db(database_of_keyed: str, keyed: Serving) -> Generator[psycopg.Connection]:
-    assert keyed.url
-    with psycopg.connect(database_of_keyed, autocommit=True) as connection:
-        yield connection
+def db(runs_db: psycopg.Connection) -> psycopg.Connection:
+    """The database of `keyed`."""
+    return runs_db
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import threading
 from collections.abc import Callable
@@ -10,12 +9,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from keyed_serving import keyed_serving
 from psycopg.types.json import Jsonb
 from run_follower import RunFollower
 from runs_server import RunsServer
-from serving import Serving, fresh_database
-
-from engine.migrate import migrate
+from serving import Serving
 
 
 class Writer:
@@ -117,25 +115,24 @@ def test_a_shape_that_ends(node: str, runs_server: RunsServer, runs_db: psycopg.
 
 def test_more_wait_than_may(node: str, server_url: str, tmp_path: Path) -> None:
     """Whoever gets 429 comes again, and sees its run's end."""
-    with fresh_database(server_url) as url:
-        serving = Serving(
-            url,
+    with (
+        keyed_serving(
+            server_url,
             tmp_path / "pgtide",
-            insecure=False,
             secret_keys=RunsServer.root_key,
             nodes=1,
             max_live_requests=1,
             long_poll_timeout=1,
-        )
-        asyncio.run(migrate(url, stream_id=serving.stream_id))
-        with serving, psycopg.connect(url, autocommit=True) as db:
-            runs = [make(db, "tag", "batch") for _ in range(4)]
-            with RunFollower(node, RunsServer(serving, url).environ, runs=runs) as follower:
-                follower.until(lambda: all(map(follower.rows, runs)), "first rows")
-                follower.until(follower.refusals, "a refusal")
-                for run in runs:
-                    change(db, run, "status = 'COMPLETED'")
-                follower.until(lambda: all(map(follower.ended, runs)), "the ends")
-                assert set(follower.refusals()) == {429}
-        statuses = [follower.rows(run)[-1]["status"] for run in runs]
-        assert statuses == ["COMPLETED"] * 4
+        ) as keyed,
+        psycopg.connect(keyed.database_url, autocommit=True) as db,
+    ):
+        runs = [make(db, "tag", "batch") for _ in range(4)]
+        with RunFollower(node, RunsServer(*keyed).environ, runs=runs) as follower:
+            follower.until(lambda: all(map(follower.rows, runs)), "first rows")
+            follower.until(follower.refusals, "a refusal")
+            for run in runs:
+                change(db, run, "status = 'COMPLETED'")
+            follower.until(lambda: all(map(follower.ended, runs)), "the ends")
+            assert set(follower.refusals()) == {429}
+    statuses = [follower.rows(run)[-1]["status"] for run in runs]
+    assert statuses == ["COMPLETED"] * 4

@@ -119,6 +119,15 @@ async def test_a_database_in_use(settings: Settings) -> None:
     assert "table pgtide.runs" in texts
 
 
+async def test_a_schema_of_an_older_version(
+    settings: Settings, connection: psycopg.AsyncConnection, database: str
+) -> None:
+    await migrate(database)
+    await connection.execute("delete from pgtide.migrations where number = 4")
+    found = await failure(settings, "0004_")
+    assert (found.mark, found.remedy) == ("✗", "Run: pgtide migrate")
+
+
 async def test_nothing_is_changed(settings: Settings, connection: psycopg.AsyncConnection) -> None:
     await doctor(settings)
     cursor = await connection.execute(

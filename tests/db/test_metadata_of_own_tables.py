@@ -10,7 +10,7 @@ import pytest
 
 from engine.migrate import migrate
 from engine.run_table import RunTable
-from shapes.database import Database
+from shapes.database import Database, DatabaseUnavailableError
 from shapes.runs.metadata import MetadataChange, RunMetadata
 from shapes.runs.new_run import InvalidRunError
 from shapes.runs.run_changes import NoSuchRunError
@@ -141,3 +141,20 @@ async def test_metadata_that_is_no_object(
     await connection.execute("""insert into "My jobs" ("Key", info) values ('a', '[1]')""")
     with pytest.raises(InvalidRunError, match="no JSON object"):
         await RunMetadata(writer, table()).read("e", "a")
+
+
+async def test_whoever_finds_the_row_locked_may_come_again(
+    writer: Database, connection: psycopg.AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shapes.runs.metadata._WAIT_BRIEFLY", "set local lock_timeout = '50ms'")
+    await make(connection, "text", "jsonb", "timestamptz")
+    await connection.execute("""insert into "My jobs" ("Key") values ('a')""")
+    metadata = RunMetadata(writer, table())
+    async with connection.transaction():
+        await connection.execute("""select from "My jobs" for update""")
+        with pytest.raises(DatabaseUnavailableError, match="locked"):
+            await metadata.change("e", "a", MetadataChange.parse(INCREMENT), "once")
+    assert await metadata.change("e", "a", MetadataChange.parse(INCREMENT), "once") == {
+        "n": 1,
+        "l": ["ü"],
+    }

@@ -54,7 +54,7 @@ async def test_what_it_carries_out(
             ('two', 'render-video', 'QUEUED', '{"json":{"seconds":0}}', 'application/super+json',
                 null, null),
             ('due', 'render-video', 'DELAYED', '{"seconds": 0}', default, null, now()),
-            ('broken', 'render-video', 'QUEUED', 'no JSON', 'text/plain', null, null),
+            ('broken', 'render-video', 'QUEUED', 'no JSON', default, null, null),
             ('later', 'render-video', 'DELAYED', '{}', default, null, now() + interval '1 h'),
             ('others', 'something-else', 'QUEUED', '{}', default, null, null)
         """

@@ -260,6 +260,7 @@ def test_filters(back_end: BackEnd) -> None:
     [
         {"page[size]": "0"},
         {"page[size]": "101"},
+        {"page[size]": "000000001999"},
         {"page[size]": "x"},
         {"page[after]": "nonsense"},
         {"page[after]": "MSAyMDI2"},

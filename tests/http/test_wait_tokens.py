@@ -233,6 +233,7 @@ def test_pages_and_filters(back_end: BackEnd) -> None:
     "query",
     [
         {"page[size]": "0"},
+        {"page[size]": "000000001999"},
         {"page[size]": "x"},
         {"page[after]": "%"},
         {"filter[status]": "DONE"},

@@ -25,7 +25,7 @@ Row = dict[str, Any]
 TAGS = ("a", "b", "c", "user:1")
 TASKS = ("red", "green", "my/blue")
 BATCHES = ("batch_1", "batch_2", None)
-ENVIRONMENTS = ("default", "default", "default", "staging")
+ENVIRONMENTS = (*["default"] * 6, "staging")
 STATUSES = ("QUEUED", "EXECUTING", "WAITING", "COMPLETED", "FAILED")
 OWNERS = ("ann", "bob", "eve", None)
 TEAMS = ("x", "y")
@@ -208,7 +208,7 @@ class GrantWriter:
     async def _set(
         self, connection: psycopg.AsyncConnection, table: str, values: Row
     ) -> list[Change]:
-        old = await self._pick(connection, table)
+        old = await self._pick(connection, table, ends="id" in values)
         if old is None:
             return []
         sets = ", ".join(f"{name} = {_place(name, values)}" for name in values)
@@ -224,17 +224,20 @@ class GrantWriter:
         return await self._delete(connection, LEDGER)
 
     async def _delete(self, connection: psycopg.AsyncConnection, table: str) -> list[Change]:
-        old = await self._pick(connection, table)
+        old = await self._pick(connection, table, ends=True)
         if old is None:
             return []
         await connection.execute(f"delete from {table} where id = %s".encode(), (old["id"],))
         return [Change(table, old, None)]
 
-    async def _pick(self, connection: psycopg.AsyncConnection, table: str) -> Row | None:
+    async def _pick(
+        self, connection: psycopg.AsyncConnection, table: str, *, ends: bool
+    ) -> Row | None:
         """Some row as it is, which nobody else may change now; often one of the first, which are
-        followed one by one."""
+        followed one by one, unless that `ends` it."""
         salt = self._random.randint(0, 10**6)
-        some = f"{table} order by id limit 10" if self._random.random() < 0.6 else table
+        few = self._random.random() < (0.08 if ends else 0.6)
+        some = f"{table} order by id {'limit' if few else 'offset'} 8"
         one = f"select id from (select id from {some}) as s order by md5(id::text || '{salt}')"
         sql = f"select to_jsonb(t) from {table} as t where id = ({one} limit 1) for update"
         cursor = await connection.execute(sql.encode())

@@ -18,7 +18,8 @@ import psycopg
 import pytest
 from access_tokens import SECRET_KEY, bearer, public_token
 from grant_history import CREATE, LEDGER, RUNS, TASKS, GrantWriter, Past, Row
-from grant_readers import SKIPPABLE, Grant, GrantReader, Judge, ledger_grant, runs_grant
+from grant_judge import Judge
+from grant_readers import SKIPPABLE, Grant, GrantReader, ledger_grant, runs_grant
 from http_connection import HttpConnection, HttpError
 from serving import Serving
 
@@ -27,6 +28,7 @@ from engine.migrate import migrate
 SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 20)
 SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
 HISTORY_SECONDS = 2.5
+MOST_HISTORIES = 8
 READERS = 36
 CONVERGE_SECONDS = 30.0
 
@@ -48,15 +50,25 @@ async def test_nothing_outside_a_grant_is_sent(database: str, tmp_path: Path) ->
     ) as server:
         ends = time.monotonic() + SECONDS * 0.2
         number = 0
-        while number == 0 or time.monotonic() < ends:
+        # A busy machine may need more than one to see something of everything.
+        while time.monotonic() < ends or (missing(seen) and number < MOST_HISTORIES):
             seed = f"{SEED}/{number}"
             faults = await history(seed, database, server.url, seen)
             print(f"PGTIDE_SEED={SEED} history={number}: {dict(sorted(seen.items()))}")
             assert not faults, f"PGTIDE_SEED={SEED}, history {number}:\n" + "\n\n".join(faults[:10])
             number += 1
-    for table in (RUNS, LEDGER):
-        for kind in ("insert", "update", "delete", "in", "out"):
-            assert seen[f"{table} {kind}"], (kind, seen)
+    assert not missing(seen), seen
+
+
+def missing(seen: Counter[str]) -> list[str]:
+    """What no reader has been sent yet."""
+    kinds = ("insert", "update", "delete", "in", "out")
+    return [
+        f"{table} {kind}"
+        for table in (RUNS, LEDGER)
+        for kind in kinds
+        if not seen[f"{table} {kind}"]
+    ]
 
 
 async def history(seed: str, database: str, url: str, seen: Counter[str]) -> list[str]:
@@ -67,7 +79,7 @@ async def history(seed: str, database: str, url: str, seen: Counter[str]) -> lis
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
         await connection.execute("truncate pgtide.runs, ledger")
     await writers[0].fill(database, 12)
-    ids = [str(key) for table, key in past.versions if table == RUNS]
+    ids = sorted(str(key) for table, key in past.versions if table == RUNS)[:8]
     judge, faults = Judge(past), list[str]()
     readers: list[GrantReader] = []
     looks: list[tuple[Grant, str]] = []
@@ -83,7 +95,7 @@ async def history(seed: str, database: str, url: str, seen: Counter[str]) -> lis
             )
             readers.append(GrantReader(url, grant))
             following.append(group.create_task(readers[-1].run()))
-            await asyncio.sleep(random.random() * 0.05)
+            await asyncio.sleep(random.random() * 0.02)
         await asyncio.wait(work)
         asking.cancel()
         rows = await final(database)

@@ -140,6 +140,15 @@ NAMED = f'[environments.default]\nsecret_keys = ["{KEY}"]'
             "environment x has nothing to sign",
             "signing_keys.own",
         ),
+        (f'{NAMED}\n[environments.x]\nsecret_keys = ["{KEY}"]', "default and x", "of its own"),
+        (
+            (
+                f"[signing_keys]\nown = [{{ kid = 'a', secret = '{KEY}' }}, "
+                f"{{ kid = 'a', secret = '{KEY}2' }}]"
+            ),
+            "signing_keys.own",
+            "the same kid",
+        ),
         ("[signing_keys]\nown = [{ kid = 'a' }]", "own[0].secret", "a text"),
         ("[signing_keys]\nown = [{ kid = 'a b', secret = 'c' }]", "own[0].kid", "spaces"),
         ("[signing_keys]\nissuer = 1", "signing_keys", "own, issuers"),

@@ -12,6 +12,7 @@ from shapes.http.answer import send_preflight
 from shapes.http.api.call import ApiError, Call, NotFoundError, Reply
 from shapes.http.api.routes import Access, Needs, Route, RouteTable, SecretKey, Unchecked
 from shapes.http.errors import answer_error
+from shapes.http.exchange import STREAM
 from shapes.http.responder import Responder
 from shapes.http.responses import NO_STORE, Header, Receive, Scope, Send
 from shapes.wire import EXPOSED_HEADERS
@@ -62,6 +63,11 @@ class Api:
             await _send(responder, reply)
 
     async def _reply(self, responder: Responder) -> Reply | None:
+        regular = responder.scope["extensions"][STREAM].regular
+        if regular is not None:
+            # Their first request has come through what follows.
+            responder.grant = regular.grant
+            return await regular.audience.go_on(responder, regular)
         values, routes = self._table.find(responder.scope["raw_path"])
         if not routes:
             raise ApiError(404, "Not found")

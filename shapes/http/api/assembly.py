@@ -18,6 +18,7 @@ from shapes.http.api.token_routes import token_routes
 from shapes.http.api.trigger_routes import trigger_routes
 from shapes.http.api.wait_token_routes import wait_token_routes
 from shapes.http.live_limit import LiveLimit
+from shapes.http.regulars import Regulars
 from shapes.http.shape_endpoint import ShapeEndpoint
 from shapes.runs.batches import Batches
 from shapes.runs.metadata import RunMetadata
@@ -37,6 +38,7 @@ def make_api(
     endpoint: ShapeEndpoint,
     authority: Authority,
     limit: LiveLimit,
+    regulars: Regulars,
 ) -> Api:
     """All routes, for one node."""
     runs = read_run_table(settings.config_file)
@@ -44,7 +46,7 @@ def make_api(
     triggering, changes = Triggering(database, store, keys), RunChanges(database, store)
     routes: list[Route] = [
         *token_routes(authority),
-        *run_routes(endpoint, RunLookup(database, runs), runs, limit),
+        *run_routes(endpoint, RunLookup(database, runs), runs, limit, regulars),
         *trigger_routes(triggering, authority),
         *retrieve_routes(changes, RunList(database, store), packets, settings.public_url),
         *change_routes(changes, triggering, authority),

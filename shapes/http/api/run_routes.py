@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import PgtideError
@@ -13,7 +13,17 @@ from shapes.definition import Definition, InvalidRequestError
 from shapes.http.api.call import ApiError, Call, NotFoundError, Reply
 from shapes.http.api.routes import Needs, Route, get
 from shapes.http.live_limit import LiveLimit, TooManyLiveRequestsError
+from shapes.http.regulars import (
+    API_VERSION,
+    ELECTRIC_VERSION,
+    Audience,
+    IsOver,
+    Regular,
+    Regulars,
+    place_of,
+)
 from shapes.http.request import ShapeRequest
+from shapes.http.responder import Responder
 from shapes.http.responses import Header
 from shapes.http.shape_endpoint import ShapeEndpoint
 from shapes.runs.definitions import BATCH, READ, RUNS, TAGS, TASKS, RunShapes, look_back, narrowing
@@ -24,8 +34,6 @@ from shapes.runs.view import RunView
 from shapes.wire import LogOffset, Special, parse_offset
 
 log = logging.getLogger("http")
-
-IsOver = Callable[[Sequence[bytes]], bool]
 
 _UNUSABLE = (
     "The table of runs is not as it has to be: run `pgtide migrate` if it has not been run for this "
@@ -39,10 +47,14 @@ _DATED_NAMES = {
 
 
 def run_routes(
-    endpoint: ShapeEndpoint, lookup: RunLookup, runs: RunTable, limit: LiveLimit
+    endpoint: ShapeEndpoint,
+    lookup: RunLookup,
+    runs: RunTable,
+    limit: LiveLimit,
+    regulars: Regulars,
 ) -> list[Route]:
     """The routes on which runs are followed."""
-    routes = _RunRoutes(endpoint, lookup, runs, limit)
+    routes = _RunRoutes(endpoint, lookup, runs, limit, regulars)
     return [
         get("/realtime/v1/runs/{id}", Needs(READ, routes.find_run), routes.follow_run),
         get("/realtime/v1/runs", Needs(READ, routes.find_tags), routes.follow_tags),
@@ -52,12 +64,18 @@ def run_routes(
 
 class _RunRoutes:
     def __init__(
-        self, endpoint: ShapeEndpoint, lookup: RunLookup, runs: RunTable, limit: LiveLimit
+        self,
+        endpoint: ShapeEndpoint,
+        lookup: RunLookup,
+        runs: RunTable,
+        limit: LiveLimit,
+        regulars: Regulars,
     ) -> None:
         self._endpoint = endpoint
         self._lookup = lookup
         self._runs = runs
         self._limit = limit
+        self._regulars = regulars
 
     # -- what a request is about -------------------------------------------------------------------
 
@@ -107,19 +125,35 @@ class _RunRoutes:
 
     def _shapes(self, call: Call) -> RunShapes:
         skipped = _skipped(call.grant, call.query.get("skipColumns"))
-        dated = call.header(b"x-trigger-api-version") is None
+        dated = call.header(API_VERSION) is None
         view = RunView.of(self._runs, skipped, dated=dated)
         return RunShapes(self._runs, call.grant.environment, view)
 
     async def _follow(self, call: Call, definition: Definition, over: IsOver | None = None) -> None:
-        if call.header(b"x-trigger-electric-version") is None:
-            _use_dated_names(call)
+        dated = call.header(ELECTRIC_VERSION) is None
+        if dated:
+            _use_dated_names(call.responder)
         request = read_follow(call.query, definition, over)
+        if request.live:
+            audience = Audience(definition, self._go_on, over, dated=dated)
+            self._regulars.note(call.responder.scope, call.query, call.grant, audience)
+        await self._serve(call.responder, request, call.grant)
+
+    async def _go_on(self, responder: Responder, regular: Regular) -> None:
+        """Serve somebody whose last request was served by `_follow`."""
+        audience = regular.audience
+        if audience.dated:
+            _use_dated_names(responder)
+        place = place_of(responder.scope["query_string"])
+        request = read_follow(place, audience.definition, audience.is_over)
+        await self._serve(responder, request, regular.grant)
+
+    async def _serve(self, responder: Responder, request: ShapeRequest, grant: Grant) -> None:
         try:
             if not request.live:
-                return await self._endpoint.follow(call.responder, request)
-            with self._limit.held(call.grant.environment):
-                return await self._endpoint.follow(call.responder, request)
+                return await self._endpoint.follow(responder, request)
+            with self._limit.held(grant.environment):
+                return await self._endpoint.follow(responder, request)
         except TooManyLiveRequestsError as error:
             raise ApiError(429, str(error)) from error
         except InvalidRequestError as error:
@@ -189,9 +223,9 @@ def _skipped(grant: Grant, text: str | None) -> Sequence[str]:
     return [name.strip() for name in (text or "").split(",")]
 
 
-def _use_dated_names(call: Call) -> None:
+def _use_dated_names(responder: Responder) -> None:
     """Names of headers that clients from before 2025 know."""
-    send = call.responder.send
+    send = responder.send
 
     async def renaming(message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -200,4 +234,4 @@ def _use_dated_names(call: Call) -> None:
             message = {**message, "headers": renamed}
         await send(message)
 
-    call.responder.send = renaming
+    responder.send = renaming

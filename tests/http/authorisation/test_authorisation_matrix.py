@@ -31,7 +31,7 @@ rows = pytest.mark.parametrize("row", DECIDED, ids=[row.name for row in DECIDED]
 def test_every_route_is_decided() -> None:
     """A route that is added to the code has to be added to the table."""
     nothing = cast(Any, None)
-    routes = make_api(Settings(), nothing, nothing, Authority(Settings()), nothing).routes
+    routes = make_api(Settings(), nothing, nothing, Authority(Settings()), nothing, nothing).routes
     there = {(method, route.pattern) for route in routes for method in route.methods}
     decided = {(row.method, row.pattern) for row in DECIDED} | set(SEALED)
     decided |= {("HEAD", pattern) for method, pattern in decided if method == "GET"}

@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 import pytest
 from access_tokens import public_token
 from credentials import EVERYTHING, EXPIRED, INVALID, bearers, issued, local, own, refused
-from decided_routes import NO_USE, Scopes
+from decided_routes import NO_USE
+from decided_scopes import Scopes
 from guarded_server import BATCH, KEY, ROTATED, RUN, STAGING, Guarded, Reply, restricted_key
 
 NO_SECRET = "Unauthorized - Invalid API secret"
