@@ -9,7 +9,7 @@ from engine.errors import PgtideError
 from engine.table import Table
 from shapes.access.grant import TableGrant
 from shapes.runs.presentation import Presentation
-from shapes.window import Window
+from shapes.windows.window import Window
 
 Errors = Mapping[str, "list[str] | str | Errors"]
 """What is wrong with which parameter; the parameters of a subset have a mapping of their own."""

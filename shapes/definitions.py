@@ -30,7 +30,7 @@ from shapes.where import (
     narrowed,
     parse_where,
 )
-from shapes.window import Window, WindowError, check_window
+from shapes.windows.window import Window, WindowError, check_window
 from shapes.zones import load_zone
 
 MAX_REMEMBERED = 200_000

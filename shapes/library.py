@@ -23,7 +23,7 @@ from shapes.shape import Handle, Shape
 from shapes.snapshot import SnapshotError, Snapshots
 from shapes.snapshot_store import SnapshotRecord, SnapshotStore
 from shapes.tail import Tail
-from shapes.window_clock import WindowClock
+from shapes.windows.clock import WindowClock
 from shapes.wire import INFINITE, LogOffset
 
 log = logging.getLogger("node")

@@ -49,8 +49,8 @@ from shapes.snapshot_store import SnapshotStore
 from shapes.subset import Subsets
 from shapes.table_ledger import TableLedger
 from shapes.tail import Tail
-from shapes.window_clock import WindowClock
-from shapes.window_ledger import WindowLedger
+from shapes.windows.clock import WindowClock
+from shapes.windows.ledger import WindowLedger
 
 log = logging.getLogger("node")
 

@@ -15,7 +15,7 @@ from shapes.encoder import Entry
 from shapes.promises import Promises
 from shapes.router import Router
 from shapes.shape import Projection, Shape
-from shapes.window import Window
+from shapes.windows.window import Window
 
 
 class Subscriber(Protocol):

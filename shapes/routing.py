@@ -14,7 +14,7 @@ from shapes.encoder import DELETE, INSERT, REKEY, UPDATE, Encoder, Entry, make_e
 from shapes.router import Router
 from shapes.routes import Routes, Subscriber, TableRoutes, WindowRoutes
 from shapes.shape import Projection, Shape
-from shapes.window import Window
+from shapes.windows.window import Window
 
 
 class Encoders:

@@ -13,7 +13,7 @@ import orjson
 from engine.table import Column, Table
 from shapes.runs.presentation import Presentation
 from shapes.where import Condition
-from shapes.window import Window
+from shapes.windows.window import Window
 
 
 class Handle(NamedTuple):

@@ -27,7 +27,7 @@ from shapes.snapshot_rows import presented
 from shapes.snapshot_sql import snapshot_query
 from shapes.snapshot_store import SnapshotRecord, SnapshotStore
 from shapes.tail import Tail
-from shapes.window_stitch import settle
+from shapes.windows.stitch import settle
 from shapes.wire import snapshot_end
 
 log = logging.getLogger("node")

@@ -9,7 +9,7 @@ from urllib.parse import unquote_plus
 
 from shapes.definition import Definition, Invalid, InvalidRequestError, Subset
 from shapes.runs.durations import duration_of
-from shapes.window import Window
+from shapes.windows.window import Window
 from shapes.wire import LogOffset, RequestOffset, Special, parse_offset
 
 Parameters = dict[str, str]

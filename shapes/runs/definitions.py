@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from engine.run_table import RunTable
 from engine.sql_text import quote_name
 from shapes.access.grant import Grant
 from shapes.access.scopes import ANY_ACTION, Resource
 from shapes.definition import Definition
 from shapes.runs.durations import duration_of
-from shapes.runs.run_table import RunTable
 from shapes.runs.view import RunView
-from shapes.window import Window
+from shapes.windows.window import Window
 
 READ = "read"
 LOOK_BACK_SECONDS = 86400

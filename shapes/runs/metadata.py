@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import asyncpg
 import orjson
 
+from engine.run_table import RunTable
 from shapes.database import Database
 from shapes.runs.metadata_operations import (
     InvalidOperationError,
@@ -21,7 +22,6 @@ from shapes.runs.new_run import METADATA_BYTES, InvalidRunError
 from shapes.runs.run_changes import NoSuchRunError
 from shapes.runs.run_conditions import Conditions, needed
 from shapes.runs.run_store import RunStore
-from shapes.runs.run_table import RunTable
 from shapes.runs.trigger_keys import hash_of
 
 KEPT_AFTER_END = 3600

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from engine.errors import PgtideError
-from shapes.runs.run_table import RunTable
+from engine.run_table import RunTable
 
 
 class MissingColumnError(PgtideError):

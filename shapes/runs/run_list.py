@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from engine.run_table import RunTable
 from shapes.database import Database
 from shapes.runs.durations import duration_of
 from shapes.runs.new_run import InvalidRunError
 from shapes.runs.retrieved import PACKETS
 from shapes.runs.run_conditions import Conditions, needed, record_of
 from shapes.runs.run_store import Record, RunStore
-from shapes.runs.run_table import RunTable
 
 PAGE = 25
 MOST_PAGE = 100

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import errors, sql
 
+from engine.run_table import RunTable, RunTableError
 from shapes.database import Database
-from shapes.runs.run_table import RunTable, RunTableError
 
 _Row = tuple[Any, ...]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
 from engine.run_statuses import FINAL
+from engine.run_table import RunTable
 from engine.table import Column, Table
 from shapes.runs.presentation import Field, Make, Presentation
-from shapes.runs.run_table import RunTable
 from shapes.runs.values import (
     JSON,
     error,

@@ -10,6 +10,7 @@ from postgres_side import as_role
 
 from engine.doctor.runs import check_runs
 from engine.migrate import migrate
+from engine.run_table import RunTable, RunTableError
 from engine.settings import Settings
 from shapes.database import Database
 from shapes.http.api.call import ApiError
@@ -17,7 +18,6 @@ from shapes.http.api.refusals import refusing
 from shapes.runs.new_run import NewRun, new_run
 from shapes.runs.run_lookup import RunLookup
 from shapes.runs.run_store import RunStore
-from shapes.runs.run_table import RunTable, RunTableError
 from shapes.runs.trigger_keys import TriggerKeys, TriggerKeyStore
 from shapes.runs.triggering import Triggering
 

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from engine.migrate import migrate
+from engine.run_table import RunTable
 from shapes.database import Database
 from shapes.runs.new_run import InvalidRunError, new_run
 from shapes.runs.retrieved import whole
@@ -17,7 +18,6 @@ from shapes.runs.run_changes import NoSuchRunError, RunChanges
 from shapes.runs.run_conditions import MissingColumnError
 from shapes.runs.run_list import RunList
 from shapes.runs.run_store import RunStore
-from shapes.runs.run_table import RunTable
 from shapes.runs.trigger_keys import TriggerKeys, TriggerKeyStore
 from shapes.runs.triggering import Triggering
 

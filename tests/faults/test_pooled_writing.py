@@ -10,11 +10,11 @@ import psycopg
 from test_pooler import pgbouncer
 
 from engine.migrate import migrate
+from engine.run_table import RunTable
 from shapes.database import Database
 from shapes.runs.new_run import new_run
 from shapes.runs.run_changes import RunChanges
 from shapes.runs.run_store import RunStore
-from shapes.runs.run_table import RunTable
 from shapes.runs.trigger_keys import TriggerKeys, TriggerKeyStore
 from shapes.runs.triggering import Triggering
 

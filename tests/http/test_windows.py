@@ -18,8 +18,8 @@ from window_subject import WindowSubject
 
 from engine.table import Column, Table
 from shapes.database import SNAPSHOT_SETTINGS
-from shapes.window import Window
-from shapes.window_sql import WindowMove
+from shapes.windows.moves import WindowMove
+from shapes.windows.window import Window
 
 COLUMNS = "id int primary key, at timestamptz, tag text"
 

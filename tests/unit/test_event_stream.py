@@ -27,8 +27,8 @@ from shapes.library import Library, Place
 from shapes.snapshot import Snapshots
 from shapes.snapshot_store import SnapshotStore
 from shapes.table_ledger import TableLedger
-from shapes.window_clock import WindowClock
-from shapes.window_ledger import WindowLedger
+from shapes.windows.clock import WindowClock
+from shapes.windows.ledger import WindowLedger
 
 START = Offset(100, 0)
 EVERYTHING = FOLLOWED[0]

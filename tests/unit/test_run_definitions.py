@@ -10,7 +10,7 @@ from shapes.access.scopes import Scope
 from shapes.definition import Definition
 from shapes.runs.definitions import RunShapes, array_text, look_back
 from shapes.runs.view import RunView
-from shapes.window import Window
+from shapes.windows.window import Window
 
 RUNS = RunTable()
 

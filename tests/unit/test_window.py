@@ -10,7 +10,7 @@ from window_log import TABLE, windowed
 from engine.table import Column, Table
 from engine.tick import is_inside
 from shapes.shape import Projection, make_shape
-from shapes.window import Window, WindowError, check_window, cutoff_at, step_of
+from shapes.windows.window import Window, WindowError, check_window, cutoff_at, step_of
 
 CUTOFF = "2026-11-21 10:00:00"
 

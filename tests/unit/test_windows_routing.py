@@ -19,8 +19,8 @@ from engine.tick import window_key
 from shapes.encoder import DELETE, INSERT, REKEY, UPDATE
 from shapes.routing import Encoders, Routing
 from shapes.shape import Shape
-from shapes.window import Window
-from shapes.window_stitch import settle
+from shapes.windows.stitch import settle
+from shapes.windows.window import Window
 
 START = Offset(100, 0)
 

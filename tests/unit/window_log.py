@@ -13,7 +13,7 @@ from engine.tick import TICK_IDENTITY, Tick, tick_header
 from engine.visibility import Visibility
 from shapes.shape import Projection, Shape, make_shape
 from shapes.where import parse_where
-from shapes.window import Window
+from shapes.windows.window import Window
 
 TIMESTAMP = 1114
 HOUR = Window("at", 3600)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import asyncpg
 
 from shapes.http.api.call import ApiError
+from shapes.http.api.complaints import complaints
 from shapes.http.responses import Header
 from shapes.runs.new_run import InvalidRunError
 from shapes.runs.run_conditions import MissingColumnError
-
-log = logging.getLogger("http")
 
 # Asking again makes no difference before somebody has done something.
 _DO_NOT_RETRY: tuple[Header, ...] = ((b"x-should-retry", b"false"),)
@@ -40,17 +38,17 @@ def refusing() -> Generator[None]:
         raise ApiError(422, str(error)) from error
     except (asyncpg.SyntaxOrAccessError, asyncpg.InvalidSchemaNameError) as error:
         if isinstance(error, asyncpg.InsufficientPrivilegeError):
-            log.warning("%s: grant pgtide's role what sql/roles.sql grants", error.args[0])
+            complaints.warn(f"{error.args[0]}: grant pgtide's role what sql/roles.sql grants")
             raise ApiError(503, _NOT_ALLOWED, _DO_NOT_RETRY) from error
         if not isinstance(error, _ABSENT):
             raise
-        log.warning(
-            "%s: run `pgtide migrate`, or correct [runs] in the settings file", error.args[0]
+        complaints.warn(
+            f"{error.args[0]}: run `pgtide migrate`, or correct [runs] in the settings file"
         )
         raise ApiError(503, _NOT_MIGRATED, _DO_NOT_RETRY) from error
     except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
         # Without its details, which show values.
-        log.warning("the table of runs refused a row: %s", error.args[0])
+        complaints.warn(f"the table of runs refused a row: {error.args[0]}")
         raise ApiError(422, _NOT_TAKEN) from error
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import PgtideError
+from engine.run_table import RunTable, RunTableError
 from shapes.access.grant import Grant
 from shapes.access.scopes import Resource
 from shapes.definition import Definition, InvalidRequestError
 from shapes.http.api.call import ApiError, Call, NotFoundError, Reply
+from shapes.http.api.complaints import complaints
 from shapes.http.api.routes import Needs, Route, get
 from shapes.http.live_limit import LiveLimit, TooManyLiveRequestsError
 from shapes.http.regulars import (
@@ -29,11 +30,8 @@ from shapes.http.shape_endpoint import ShapeEndpoint
 from shapes.runs.definitions import BATCH, READ, RUNS, TAGS, TASKS, RunShapes, look_back, narrowing
 from shapes.runs.ending import is_over
 from shapes.runs.run_lookup import RunLookup
-from shapes.runs.run_table import RunTable, RunTableError
 from shapes.runs.view import RunView
 from shapes.wire import LogOffset, Special, parse_offset
-
-log = logging.getLogger("http")
 
 _UNUSABLE = (
     "The table of runs is not as it has to be: run `pgtide migrate` if it has not been run for this "
@@ -207,7 +205,7 @@ def read_tags(text: str | None) -> list[str]:
 
 def _unusable(error: PgtideError) -> ApiError:
     """Clients go on asking until somebody has mended it."""
-    log.warning("runs cannot be followed: %s", error)
+    complaints.warn(f"runs cannot be followed: {error}")
     return ApiError(503, _UNUSABLE)
 
 

@@ -9,7 +9,7 @@ from engine.table import Table
 from engine.tick import Tick, tick_header
 from engine.visibility import Visibility
 from shapes.snapshot_sql import column_text, from_table
-from shapes.window import Window, is_date
+from shapes.windows.window import Window, is_date
 
 PAGE_ROWS: Final = 5000
 """About how many rows leave at one place of the log, at most."""

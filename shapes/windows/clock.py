@@ -21,9 +21,9 @@ from shapes.readiness import NotReadyError
 from shapes.routes import WindowRoutes
 from shapes.shape import Shape
 from shapes.tail import Tail
-from shapes.window import Window, cutoff_at, is_date, step_of
-from shapes.window_ledger import WindowLedger
-from shapes.window_sql import WindowMove
+from shapes.windows.ledger import WindowLedger
+from shapes.windows.moves import WindowMove
+from shapes.windows.window import Window, cutoff_at, is_date, step_of
 
 log = logging.getLogger("node")
 
