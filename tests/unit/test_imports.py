@@ -52,6 +52,10 @@ PURE = (
     "shapes/runs/metadata_operations.py",
     "shapes/runs/metadata_paths.py",
     "shapes/http/request.py",
+    *(f"shapes/access/{name}.py" for name in ("scopes", "grant", "durations")),
+    "shapes/windows/window.py",
+    "shapes/windows/moves.py",
+    "engine/tick.py",
 )
 
 

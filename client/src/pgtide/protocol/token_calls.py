@@ -105,7 +105,7 @@ def _scopes(action: str, resource: str, ids: str | Sequence[str] | bool) -> list
     listed = [ids] if isinstance(ids, str) else list(ids)
     if any(not identity.strip() for identity in listed):
         raise InvalidRequestError(
-            f"a blank id in {action} of {resource}: it would allow all of them"
+            f"a blank id in {action} of {resource}: it would allow nothing"
         )
     return [f"{action}:{resource}:{identity}" for identity in listed]
 
