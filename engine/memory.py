@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 
 
 def collect_rarely() -> None:
@@ -20,6 +21,10 @@ def give_back() -> None:
     """Return to the system what is not used any more. Call it after much has been let go of: it takes
     about 200 ns per object that is still there."""
     gc.collect()
+    # It holds names that were made at all times: each keeps one of Python's arenas, a megabyte.
+    clear = getattr(sys, "_clear_internal_caches", None) or getattr(sys, "_clear_type_cache", None)
+    if clear is not None:
+        clear()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         # Only glibc keeps what was freed below its top, and has a way to ask for it.

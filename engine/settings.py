@@ -232,8 +232,8 @@ class Settings:
         bool,
         About(
             SWITCH,
-            "Serve whoever reaches the port. On in `pgtide dev` on this machine alone, unless "
-            "there is a secret.",
+            "Serve whoever reaches the port; `pgtide serve` refuses this together with a secret or "
+            "keys. On in `pgtide dev` on this machine alone, unless there is a secret.",
             "ELECTRIC_INSECURE",
         ),
     ] = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import socket
@@ -57,6 +58,8 @@ log = logging.getLogger("node")
 SWEEP_SECONDS = 15.0
 FEW_SHAPES = 256
 """Letting go of so many is not worth a look for memory that could be given back."""
+SETTLING_SECONDS = 90.0
+"""By then what was remembered of ended shapes, for those who might have come back, has gone, too."""
 REST_SECONDS = 0.5
 SNAPSHOT_SWEEP_SECONDS = 300.0
 STOP_SECONDS = 2.5
@@ -234,6 +237,7 @@ class Node:
     async def _sweep(self) -> None:
         swept = forgotten = time.monotonic()
         released = 0
+        settled = math.inf
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             # A reader who waits uses its feed at least once in this time.
@@ -241,7 +245,7 @@ class Node:
             self.library.forget_idle(max(self._settings.shape_idle_timeout, longest))
             if self._settings.max_shapes is not None:
                 self.library.forget_surplus(self._settings.max_shapes, longest)
-            if time.monotonic() > forgotten + longest:
+            if time.monotonic() > forgotten + self._settings.long_poll_timeout:
                 self._regulars.forget()
                 forgotten = time.monotonic()
             if time.monotonic() > swept + SNAPSHOT_SWEEP_SECONDS:
@@ -249,6 +253,10 @@ class Node:
                 swept = time.monotonic()
             if self.library.released - released > max(FEW_SHAPES, len(self._feeds)):
                 released = self.library.released
+                give_back()
+                settled = time.monotonic() + max(SETTLING_SECONDS, longest)
+            elif time.monotonic() > settled:
+                settled = math.inf
                 give_back()
 
 

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from struct import Struct
 
@@ -280,7 +280,7 @@ class SnapshotStore:
         return None if data is None else _unpack(data)
 
     def _put(self, txn: lmdb.Transaction, handle: Handle, record: SnapshotRecord) -> None:
-        txn.put(_SNAPSHOT.pack(*handle), orjson.dumps(asdict(record)), db=self._snapshots)
+        txn.put(_SNAPSHOT.pack(*handle), orjson.dumps(record), db=self._snapshots)
 
 
 def _unpack(data: bytes | memoryview) -> SnapshotRecord:

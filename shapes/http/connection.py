@@ -17,6 +17,7 @@ import httptools
 from shapes.http.crowd import Follower, Group
 from shapes.http.exchange import Exchange
 from shapes.http.framing import refusal
+from shapes.http.regulars import PREFIX
 from shapes.http.responses import SERVER
 from shapes.http.scope import scope_of
 
@@ -203,7 +204,8 @@ class Connection(asyncio.Protocol):
         key = regular = None
         if self._exchange is None and keep_alive and method == b"GET":
             crowd = self.server.crowd
-            regular = self.server.regulars.recognise(self._url, self._headers)
+            if self._url.startswith(PREFIX):
+                regular = self.server.regulars.recognise(self._url, self._headers)
             key = crowd.key(self._url, self._headers, regular)
             if key is not None:
                 follower = crowd.join(key, self, self._headers, regular)

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
-
-from engine.errors import PgtideError
 
 ROWS = 4
 ROW_SLOTS = 48
 SLOTS = ROWS * ROW_SLOTS
-
-
-class TooManyLiveRequestsError(PgtideError):
-    """The environment has as many live requests as it may have; this one should come again."""
-
-    code = "too_many_live_requests"
-
-    def __init__(self) -> None:
-        super().__init__("Too many concurrent requests")
 
 
 class LiveLimit:
@@ -39,18 +27,8 @@ class LiveLimit:
         self._own = memoryview(bytearray(8 * SLOTS)).cast("d") if own is None else own
         self._all = [self._own, *others]
 
-    @contextmanager
-    def held(self, environment: str) -> Generator[None]:
-        """While this lasts there is one more. Raises TooManyLiveRequestsError."""
-        if not self.take(environment):
-            raise TooManyLiveRequestsError
-        try:
-            yield
-        finally:
-            self.give(environment)
-
     def take(self, environment: str) -> bool:
-        """There is one more from now on; False if it would be one too many."""
+        """From now on there is one more; False if that would be one too many."""
         slots = _slots(environment)
         for slot in slots:
             if sum([numbers[slot] for numbers in self._all]) < self._limit:
@@ -62,7 +40,7 @@ class LiveLimit:
         return True
 
     def give(self, environment: str) -> None:
-        """One that was taken is over."""
+        """There is one less."""
         for slot in _slots(environment):
             self._own[slot] -= 1.0
 

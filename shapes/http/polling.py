@@ -45,12 +45,13 @@ class Polls:
         if not self._sweeping:
             self._sweeping = True
             loop.call_later(min(SWEEP_SECONDS, self._seconds), self._sweep)
+        lease = self._leases.begin(grant, poll.give_up)
         try:
-            with self._leases.held(grant, poll.give_up):
-                changed, batch = await poll.future
+            changed, batch = await poll.future
             self.delivered += changed
             return changed, batch
         finally:
+            self._leases.release(lease)
             self._waiting.pop(poll, None)
             feed.detach(poll)
 

@@ -29,6 +29,8 @@ ELECTRIC_VERSION = b"x-trigger-electric-version"
 API_VERSION = b"x-trigger-api-version"
 
 PREFIX = b"/realtime/"
+"""Only requests below it have regulars."""
+
 MOST_KNOWN = 16_384
 
 _PLACE = re.compile(rb"(?<![^?&])(cursor|handle|live|offset|shape_id)=([^&%+]*)&?")
@@ -100,7 +102,7 @@ class Regulars:
 
     def recognise(self, url: bytes, headers: Sequence[Header]) -> Regular | None:
         """Who asks, if what they may do is known and still holds."""
-        if b"live=true" not in url or not url.startswith(PREFIX):
+        if b"live=true" not in url:
             return None
         if self._edition != self._authority.edition:
             self._edition = self._authority.edition

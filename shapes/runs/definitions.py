@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from sys import intern
 
 from engine.run_table import RunTable
 from engine.sql_text import quote_name
@@ -66,8 +67,10 @@ class RunShapes:
             clause.require("environment_id", "=", self._environment)
         elif self._runs.constants.get("environment_id", self._environment) != self._environment:
             clause.refuse()
-        table = quote_name(self._runs.schema, self._runs.name)
-        return Definition(table, clause.sql or None, clause.params, view=self._view)
+        # Values are parameters, so there are few of these texts and very many definitions.
+        table = intern(quote_name(self._runs.schema, self._runs.name))
+        where = intern(clause.sql) or None
+        return Definition(table, where, clause.params, view=self._view)
 
 
 class _Clause:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import errors, sql
 
 from engine.run_table import RunTable, RunTableError
-from shapes.database import Database
+from shapes.database import Database, DatabaseUnavailableError
+from shapes.runs.definitions import array_text
+
+MOST_TOGETHER = 256
+"""Runs that one query looks up."""
 
 _Row = tuple[Any, ...]
 
@@ -25,21 +32,81 @@ class Found(NamedTuple):
     batch: str | None
 
 
+class _Question:
+    """Somebody wants to know about a run."""
+
+    __slots__ = ("answer", "answered", "error", "run_id")
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.answered = False
+        self.answer: Found | None = None
+        self.error: DatabaseUnavailableError | None = None
+
+
 class RunLookup:
-    """Looks up the runs of a table, in one environment at a time."""
+    """Looks up the runs of a table, in one environment at a time.
+
+    Questions that come while one is being asked wait, and are then asked together: so many that begin
+    to follow at once do not wait for one round trip each.
+    """
 
     def __init__(self, database: Database, runs: RunTable) -> None:
         self._database = database
         self._runs = runs
-        self._one = self._query("id")
+        self._several = self._query("id", several=True)
         self._any_of_batch = self._query("batch_id") if runs.column("batch_id") else None
+        self._turn = asyncio.Lock()
+        self._waiting: dict[str, dict[_Question, None]] = {}
 
     async def run(self, run_id: str, environment: str) -> Found | None:
         """The run with this id, in exactly this spelling. Raises DatabaseUnavailableError."""
-        row = await self._first(self._one, run_id, environment)
-        if row is None or row[0] != run_id:
-            return None
-        return Found(row[1] or "", tuple(row[2] or ()), row[3])
+        question = _Question(run_id)
+        waiting = self._waiting.setdefault(environment, {})
+        waiting[question] = None
+        try:
+            async with self._turn:
+                if not question.answered:
+                    await self._answer(question, waiting, environment)
+        finally:
+            waiting.pop(question, None)
+            if not waiting and self._waiting.get(environment) is waiting:
+                del self._waiting[environment]
+        if question.error is not None:
+            raise DatabaseUnavailableError(str(question.error)) from question.error
+        return question.answer
+
+    async def _answer(
+        self, question: _Question, waiting: dict[_Question, None], environment: str
+    ) -> None:
+        """Answer a question together with others that wait now. Whoever comes while it is being asked
+        is not among them: what was committed before his question must be in his answer."""
+        others = (one for one in waiting if one is not question)
+        together = [question, *islice(others, MOST_TOGETHER - 1)]
+        found: dict[str, Found] = {}
+        error = None
+        try:
+            try:
+                found = await self._find([one.run_id for one in together], environment)
+            except psycopg.DataError:
+                # One of the texts is no value of the column's type. The others have turns of their own.
+                together = [question]
+                found = await self._find([question.run_id], environment)
+        except psycopg.DataError:
+            # Then it is nobody's id.
+            pass
+        except DatabaseUnavailableError as unavailable:
+            error = unavailable
+        for one in together:
+            one.answered = True
+            one.answer = found.get(one.run_id)
+            one.error = error
+            waiting.pop(one, None)
+
+    async def _find(self, run_ids: Sequence[str], environment: str) -> dict[str, Found]:
+        """What is there of these runs, by id."""
+        rows = await self._rows(self._several, array_text(dict.fromkeys(run_ids)), environment)
+        return {row[0]: Found(row[1] or "", tuple(row[2] or ()), row[3]) for row in rows}
 
     async def has_batch(self, batch_id: str, environment: str) -> bool:
         """Whether there is a batch, or a run of it. Raises DatabaseUnavailableError."""
@@ -56,13 +123,20 @@ class RunLookup:
 
     async def _first(self, query: sql.Composed, value: str, environment: str) -> _Row | None:
         try:
-            async with self._database.lookups() as connection:
-                values = {"value": value, "environment": environment}
-                cursor = await connection.execute(query, values)
-                return await cursor.fetchone()
+            rows = await self._rows(query, value, environment)
         except psycopg.DataError:
             # A text that is no value of the column's type is nobody's id.
             return None
+        return rows[0] if rows else None
+
+    async def _rows(self, query: sql.Composed, value: str, environment: str) -> list[_Row]:
+        """Raises DatabaseUnavailableError, RunTableError, and psycopg.DataError if the text is no value
+        of the column's type."""
+        try:
+            async with self._database.lookups() as connection:
+                values = {"value": value, "environment": environment}
+                cursor = await connection.execute(query, values)
+                return await cursor.fetchall()
         except (errors.UndefinedTable, errors.UndefinedColumn) as error:
             raise RunTableError(
                 f"{error.diag.message_primary}: run `pgtide migrate`, or correct [runs] in the "
@@ -73,8 +147,9 @@ class RunLookup:
                 f"{error.diag.message_primary}: grant pgtide's role what sql/roles.sql grants"
             ) from error
 
-    def _query(self, by: str) -> sql.Composed:
-        """The first run whose field `by` is the first parameter; the second is the environment."""
+    def _query(self, by: str, *, several: bool = False) -> sql.Composed:
+        """The first run whose field `by` is the first parameter, or with `several` all whose field is
+        an element of it; the second is the environment."""
         runs = self._runs
         columns = [
             _text(runs, "id"),
@@ -83,6 +158,8 @@ class RunLookup:
             _text(runs, "batch_id"),
         ]
         query = sql.SQL("select {} from {} where {} = %(value)s{} limit 1")
+        if several:
+            query = sql.SQL("select {} from {} where {} = any(%(value)s){}")
         environment = sql.SQL("")
         if runs.column("environment_id") is not None:
             name = sql.Identifier(runs.columns["environment_id"])

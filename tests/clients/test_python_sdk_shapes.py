@@ -442,6 +442,7 @@ async def test_errors_say_what_is_wrong(server: Serving, db: psycopg.Connection)
         with pytest.raises(pgtide.ConnectionLostError) as lost:
             await client.shape(items.table, max_retries=1).ready()
         assert "my-secret-token" not in repr(lost.value) + repr(lost.value.__cause__)
+        assert "a server at http://127.0.0.1:9?" in str(lost.value)
 
 
 async def test_secrets_stay_out_of_logs(

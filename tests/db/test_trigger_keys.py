@@ -105,5 +105,5 @@ async def test_other_keys_are_not_locked(writing: Database) -> None:
     store = TriggerKeyStore()
     async with writing.work() as work, writing.work() as another:
         await store.lock(work, [b"12345678"], "prod")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await store.lock(another, [b"87654321"], "prod")

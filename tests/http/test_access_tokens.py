@@ -92,11 +92,22 @@ def test_how_long_tokens_last(guarded: Guarded) -> None:
     assert seconds_of(month) == 30 * 86400
 
 
+def test_a_token_for_tables_alone(guarded: Guarded) -> None:
+    shapes = [{"table": "orders", "where": "tenant = 1"}]
+    answer = post(guarded, PUBLIC_TOKENS, {"shapes": shapes})
+    assert answer.status_code == 200
+    claims = claims_of(answer.json()["token"])
+    assert (claims["scopes"], claims["shapes"]) == ([], shapes)
+
+
 WHENS: list[Any] = ["soon", "31d", "1h ago", "0s", 0, 4e9, True, None, {}, "9" * 99 + "y"]
 BODIES: list[Any] = [
     [],
     {},
     {"scopes": []},
+    {"shapes": []},
+    {"shapes": 1},
+    {"scopes": None, "shapes": [{"table": "a"}]},
     {"scopes": "read:runs"},
     {"scopes": [""]},
     {"scopes": [1]},

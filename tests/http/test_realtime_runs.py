@@ -67,7 +67,7 @@ def test_a_waiting_reader_hears_at_once(back_end: BackEnd) -> None:
         began = time.monotonic()
         update_run(back_end, run_id, "status = 'CANCELED'")
         assert waiting.result()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 1.5
     assert reader.row["status"] == "CANCELED"
 
 
@@ -121,7 +121,7 @@ def test_a_run_that_is_tried_again_is_seen_at_once(back_end: BackEnd) -> None:
     assert first.last is not None
     update_run(back_end, run_id, "status = 'QUEUED'")
     tag = {**VERSIONS, "if-none-match": first.last.headers["etag"]}
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while get(back_end.url, f"{RUNS}/{run_id}", headers=tag).status_code == 304:
         assert time.monotonic() < deadline
     second = follow(back_end, run_id).sync()

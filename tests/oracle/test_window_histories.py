@@ -17,6 +17,7 @@ from pathlib import Path
 from random import Random
 
 import psycopg
+import pytest
 from psycopg import errors
 from serving import Serving
 from shape_client import ShapeClient
@@ -29,7 +30,7 @@ KEYS = 300
 LENGTHS = (2, 3)
 COLUMNS = ("at", "local")
 CONDITIONS = (None, "g = 1", "g in (2, 3)", "v > 5", "g = 1 or v < 3")
-AFTERWARDS = 15.0
+AFTERWARDS = 40.0
 
 FILLER = 60_000
 """Rows that nobody sees, without an index: they make queries slow, so that much happens meanwhile."""
@@ -195,6 +196,7 @@ def _moment(random: Random) -> str:
     return f"clock_timestamp() - {age}, clock_timestamp() at time zone 'UTC' - {age}"
 
 
+@pytest.mark.timeout(SECONDS * 3 + 120)
 async def test_rows_age_while_they_are_written(database: str, tmp_path: Path) -> None:
     with Serving(database, tmp_path / "pgtide", window_step=1, long_poll_timeout=1) as server:
         history = History(SEED, database, server)

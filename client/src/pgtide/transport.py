@@ -60,6 +60,9 @@ def headers_of(response: httpx2.Response) -> dict[str, str]:
 def lost(request: Request | None, error: Exception) -> ConnectionLostError:
     """The error for what happened to the connection; the words are the transport's."""
     what = str(error).strip() or type(error).__name__
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+        url = error.request.url
+        what += f". Is there a server at {url.scheme}://{url.netloc.decode()}?"
     return ConnectionLostError(f"{request or 'reading the answer'}: {what}")
 
 

@@ -13,7 +13,7 @@ from shapes.definition import Definition, InvalidRequestError
 from shapes.http.api.call import ApiError, Call, NotFoundError, Reply
 from shapes.http.api.complaints import complaints
 from shapes.http.api.routes import Needs, Route, get
-from shapes.http.live_limit import LiveLimit, TooManyLiveRequestsError
+from shapes.http.live_limit import LiveLimit
 from shapes.http.regulars import (
     API_VERSION,
     ELECTRIC_VERSION,
@@ -147,17 +147,17 @@ class _RunRoutes:
         await self._serve(responder, request, regular.grant)
 
     async def _serve(self, responder: Responder, request: ShapeRequest, grant: Grant) -> None:
+        if request.live and not self._limit.take(grant.environment):
+            raise ApiError(429, "Too many concurrent requests")
         try:
-            if not request.live:
-                return await self._endpoint.follow(responder, request)
-            with self._limit.held(grant.environment):
-                return await self._endpoint.follow(responder, request)
-        except TooManyLiveRequestsError as error:
-            raise ApiError(429, str(error)) from error
+            await self._endpoint.follow(responder, request)
         except InvalidRequestError as error:
             raise self._explained(error) from error
         except RunTableError as error:
             raise _unusable(error) from error
+        finally:
+            if request.live:
+                self._limit.give(grant.environment)
 
     def _explained(self, error: InvalidRequestError) -> ApiError:
         """What is wrong with a definition that no client has written."""

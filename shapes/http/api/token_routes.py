@@ -42,8 +42,8 @@ class _TokenRoutes:
 
     async def public_token(self, call: Call) -> Reply:
         body = await call.json_object()
-        scopes = _scopes(body.get("scopes"))
         shapes = body.get("shapes")
+        scopes = _scopes(body.get("scopes", [] if shapes else None))
         if not scopes and not shapes:
             raise ApiError(400, "scopes: give at least one scope")
         one_time = body.get("oneTimeUse", False)

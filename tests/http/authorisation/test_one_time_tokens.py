@@ -222,8 +222,8 @@ def test_keys_that_are_taken_out_of_the_file_count_no_more(
         taken = time.monotonic()
         following.join(10)
         assert ended
-        assert ended[0] - taken < 1.5
-        guarded.wait_for(lambda: statuses() == {(401, UNKNOWN), (401, INVALID)}, 2)
+        assert ended[0] - taken < 3
+        guarded.wait_for(lambda: statuses() == {(401, UNKNOWN), (401, INVALID)}, 5)
         assert guarded.ask_alone("GET", path, f"Bearer {KEY}").status == 200
     finally:
         settings_path.write_text(content)
@@ -248,7 +248,7 @@ def test_a_file_that_cannot_be_read_closes_nothing_and_opens_nothing(
 
 @pytest.mark.parametrize("make", [local, own])
 def test_a_poll_under_way_ends_with_its_token(guarded: Guarded, make: Callable[..., str]) -> None:
-    seconds = 1.2
+    seconds = 1.5
     expires = time.time() + seconds
     credential = f"Bearer {make(f'read:runs:{RUN}', exp=expires)}"
     path = f"/realtime/v1/runs/{RUN}"
@@ -256,9 +256,9 @@ def test_a_poll_under_way_ends_with_its_token(guarded: Guarded, make: Callable[.
     live = f"{path}?offset={begun.headers['electric-offset']}&live=true&cursor="
     live += f"&handle={begun.headers['electric-handle']}"
     while (reply := guarded.ask("GET", live, credential, None, FOLLOWS)).status == 200:
-        assert time.time() < expires + 1
+        assert time.time() < expires + 3
     assert (reply.status, reply.json) == (401, {"error": EXPIRED})
-    assert time.time() < expires + 1
+    assert time.time() < expires + 3
 
 
 def at_once(ask: Callable[[int], Reply]) -> list[Reply]:

@@ -327,7 +327,7 @@ def test_answers_are_for_one_credential(guarded: Guarded) -> None:
 
 @pytest.mark.parametrize("sse", [False, True], ids=["long poll", "event stream"])
 def test_what_is_under_way_ends_with_the_credential(guarded: Guarded, sse: bool) -> None:
-    seconds = 1.2
+    seconds = 1.5
     begin = time.time()
     credential = f"Bearer {local('read:shapes', seconds=seconds)}"
     begun = shape(guarded, START, credential)
@@ -335,6 +335,6 @@ def test_what_is_under_way_ends_with_the_credential(guarded: Guarded, sse: bool)
     on = {**on, "live": "true"} | ({"live_sse": "true"} if sse else {})
     while time.time() < begin + seconds:
         assert shape(guarded, on, credential).status in (200, 401)
-    assert time.time() - begin - seconds < 1.0
+    assert time.time() - begin - seconds < 3
     reply = shape(guarded, on, credential)
     assert (reply.status, reply.json) == (401, {"message": f"Unauthorized - {EXPIRED}"})

@@ -104,9 +104,7 @@ def _scopes(action: str, resource: str, ids: str | Sequence[str] | bool) -> list
         return [f"{action}:{resource}"] if ids else []
     listed = [ids] if isinstance(ids, str) else list(ids)
     if any(not identity.strip() for identity in listed):
-        raise InvalidRequestError(
-            f"a blank id in {action} of {resource}: it would allow nothing"
-        )
+        raise InvalidRequestError(f"a blank id in {action} of {resource}: it would allow nothing")
     return [f"{action}:{resource}:{identity}" for identity in listed]
 
 
