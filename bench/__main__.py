@@ -24,6 +24,7 @@ BENCHMARKS = (
     "snapshot",
     "memory",
     "runs",
+    "run_updates",
     "sustained",
 )
 SHORT = 0.1

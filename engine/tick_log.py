@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 import orjson
@@ -29,6 +30,9 @@ MOST_UNSEEN: Final = 20_000
 
 ROWS_IN_BLOCK: Final = 256
 
+_TOLERANCE_US: Final = 60_000_000
+"""A transaction's time of commit may be before what a slower clock said in it."""
+
 
 class TickLog:
     """Stages ticks. `new_version` gives out numbers of relation versions."""
@@ -44,8 +48,11 @@ class TickLog:
             if relation.replica_identity == TICK_IDENTITY:
                 self._latest[relation.oid] = relation
 
-    def moves(self, tick: Tick) -> bool:
-        """Whether it is news: several nodes may have had the same idea."""
+    def moves(self, tick: Tick, commit_time_us: int) -> bool:
+        """Whether it is news: several nodes may have had the same idea. Every role of the database may
+        write such a message; one from the future would keep the window from ever moving again."""
+        if tick.until > _moment(commit_time_us + _TOLERANCE_US):
+            return False
         current = self._writer.cutoff(tick.window)
         return current is None or tick.until > current
 
@@ -109,6 +116,12 @@ class TickLog:
                 *(len(changes), 1, body),
             )
             index += INDEX_STEP * len(changes)
+
+
+def _moment(time_us: int) -> str:
+    """As cut-offs are written: in UTC."""
+    moment = datetime.fromtimestamp(time_us / 1e6, UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _is_of(relation: RelationVersion, oid: int) -> bool:

@@ -191,7 +191,7 @@ class Transactions:
         self, tick: Tick, xid: int, commit: pgoutput.Commit | pgoutput.StreamCommit
     ) -> None:
         """A transaction that is a tick has committed."""
-        if not self._tick_log.moves(tick):
+        if not self._tick_log.moves(tick, commit.commit_time_us):
             return
         # It needs to see all that comes before it.
         self.flush()

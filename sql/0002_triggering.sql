@@ -19,6 +19,10 @@ alter table pgtide.batches
 -- touch no column of this index, so they stay on their page.
 create index runs_unfinished_index on pgtide.runs (created_at) where completed_at is null;
 
+-- Those that may expire: few, and asked for by every worker.
+create index runs_expiring_index on pgtide.runs (created_at)
+where completed_at is null and ttl is not null;
+
 -- Requests that have been answered and tokens that have been used, by a hash, so that the one that
 -- comes again is recognised at every node. Swept by whoever adds to it.
 create table pgtide.trigger_keys (
@@ -53,7 +57,8 @@ as $$
     with late as (
         select id
         from pgtide.runs
-        where completed_at is null and status = 'QUEUED' and started_at is null
+        where completed_at is null and ttl is not null
+            and status = 'QUEUED' and started_at is null
             and coalesce(queued_at, created_at) + pgtide.duration(ttl) < now()
         order by created_at
         limit most

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from log_builder import OID, START, Transaction, append, reading, stage, transaction, update
 from log_builder import delete as deleted
-from window_log import ROWS, added, content, moment, row, tick
+from window_log import NOON_US, ROWS, added, content, moment, row, tick
 
 from engine import pgoutput
 from engine.log.layout import Block
@@ -56,7 +56,7 @@ class Engine:
         """A transaction that is a logical message."""
         self.transactions.message(pgoutput.Begin(Lsn(lsn), 0, xid or lsn))
         self.transactions.message(pgoutput.LogicalMessage(True, Lsn(lsn), prefix, data))
-        self.transactions.message(pgoutput.Commit(0, Lsn(lsn), Lsn(lsn + 8), 0))
+        self.transactions.message(pgoutput.Commit(0, Lsn(lsn), Lsn(lsn + 8), NOON_US))
 
     def tick(self, lsn: int, of: Tick) -> None:
         self.say(lsn, content(of))
@@ -101,6 +101,14 @@ def test_a_window_begins_and_goes_on(engine: Engine) -> None:
     found = [reader.cutoff(KEY, Offset(*place)) for place in places]
     assert found == [None, *map(moment, (60, 60, 60, 61, 61, 63))]
     assert reader.cutoff(window_key(OID, "at", 60), Offset(9999, 0)) is None
+    reader.close()
+
+
+def test_a_tick_from_the_future_is_none(engine: Engine) -> None:
+    engine.tick(200, tick(None, 13 * 60))
+    engine.tick(300, tick(None, 11 * 60))
+    reader, blocks = engine.end()
+    assert ticks(blocks) == {300: (None, moment(11 * 60), [])}
     reader.close()
 
 
@@ -219,7 +227,7 @@ def test_a_tick_in_a_streamed_transaction(engine: Engine) -> None:
         engine.transactions.message(message, xid)
         engine.transactions.message(pgoutput.StreamStop())
     engine.transactions.message(pgoutput.StreamAbort(5, 5))
-    engine.transactions.message(pgoutput.StreamCommit(6, 0, Lsn(300), Lsn(308), 0))
+    engine.transactions.message(pgoutput.StreamCommit(6, 0, Lsn(300), Lsn(308), NOON_US))
     engine.transactions.flush()
     reader, blocks = engine.end()
     assert ticks(blocks)[300] == (moment(60), moment(61), ["1"])
@@ -271,8 +279,8 @@ def test_cutoffs_go_with_the_log_but_the_last(engine: Engine) -> None:
     engine.write(added(900, row(1, 90)), transaction(1000, *added(1, row(2, 90)).changes))
     state = engine.writer.state
     assert state is not None
-    # Everything of time 0 goes, but for the last transaction.
-    while engine.writer.trim(1, 1 << 40):
+    # Everything goes, but for the last transaction.
+    while engine.writer.trim(NOON_US + 1, 1 << 40):
         pass
     engine.close()
     reader = LogReader(engine.writer.path)

@@ -45,6 +45,10 @@ def moment(minute: int) -> str:
     return f"2026-11-21 {minute // 60:02}:{minute % 60:02}:00"
 
 
+NOON_US = 1_795_262_400_000_000
+"""12:00 of that day: when all transactions with a tick commit."""
+
+
 def row(number: int, minute: int | None, tag: str = "a", note: str = "") -> list[str | None]:
     return [str(number), tag, None if minute is None else moment(minute), note]
 
