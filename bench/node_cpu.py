@@ -24,10 +24,10 @@ from bench.readers import shape, start_readers
 from bench.recvlogical import insert_lsn
 from bench.report import Report, command, median
 from bench.stack import PATIENCE, BenchError, Stack, open_stack
-from engine.catalog import load_table
 from engine.log.reader import LogReader
 from engine.lsn import Offset
-from engine.table import Table
+from engine.postgres.catalog import load_table
+from engine.postgres.table import Table
 from shapes.feed import Feed
 from shapes.routing import Encoders, Routing
 from shapes.shape import Projection, make_shape

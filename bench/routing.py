@@ -16,7 +16,7 @@ from random import Random
 from typing import NamedTuple
 
 from bench.report import Report, command, median
-from engine.table import Column, Table
+from engine.postgres.table import Column, Table
 from shapes.router import Router
 from shapes.where import Condition, Row, parse_where
 

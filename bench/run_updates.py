@@ -22,7 +22,7 @@ from bench.readers import More, Receipts, shape, start_readers
 from bench.report import Report, command, median, milliseconds
 from bench.stack import STREAM_ID, BenchError, Stack, micros_per, open_stack
 from bench.writer import Writer
-from engine.migrate import migrate
+from engine.postgres.migrate import migrate
 from shapes.access.authority import Authority
 
 SIZES = {

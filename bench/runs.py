@@ -22,7 +22,7 @@ import orjson
 from bench.processes import memory
 from bench.report import Report, command
 from bench.stack import PATIENCE, STREAM_ID, BenchError, Stack, micros_per, open_stack
-from engine.migrate import migrate
+from engine.postgres.migrate import migrate
 
 SIZES = {
     "runs": (10_000, 100, "runs followed at the same time"),

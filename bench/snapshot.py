@@ -21,7 +21,7 @@ from bench.items import create_items
 from bench.processes import tree_cpu_seconds
 from bench.report import Report, command, median
 from bench.stack import BenchError, Stack, open_stack
-from engine.catalog import load_table
+from engine.postgres.catalog import load_table
 from shapes.shape import Projection, make_shape
 from shapes.snapshot_sql import DELIMITER, QUOTE, snapshot_query
 

@@ -14,12 +14,12 @@ from typing import Any, LiteralString
 import psycopg
 
 from bench.processes import cpu_seconds, tree_cpu_seconds
-from engine import lifeline, listener
+from engine.configuration.settings import Settings
 from engine.embedded import EmbeddedPostgres
 from engine.log.layout import LogState
 from engine.log.reader import LogMissingError, LogReader
-from engine.program import Program
-from engine.settings import Settings
+from engine.processes import lifeline, listener
+from engine.processes.program import Program
 
 STREAM_ID = "bench"
 PATIENCE = 120.0
@@ -84,7 +84,9 @@ class Stack:
     def start_engine(self) -> None:
         """Returns at once."""
         environ = self.settings.to_environ() | {lifeline.VARIABLE: str(self._line.reading)}
-        self._engine = Program("engine", "engine.replicator", environ, [self._line.reading])
+        self._engine = Program(
+            "engine", "engine.replication.replicator", environ, [self._line.reading]
+        )
         self._engine.start()
 
     def stop_engine(self) -> None:

@@ -32,9 +32,9 @@ from demo.workload import (
     Workload,
 )
 from engine import logs
+from engine.configuration.settings import Settings
 from engine.errors import SettingsError
-from engine.lifeline import hold_lifeline
-from engine.settings import Settings
+from engine.processes.lifeline import hold_lifeline
 
 logger = logging.getLogger(__name__)
 

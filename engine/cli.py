@@ -9,12 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from engine.access_keys import DEFAULT_ENVIRONMENT, AccessKeys, access_warnings, read_access_keys
+from engine.configuration.access_keys import (
+    DEFAULT_ENVIRONMENT,
+    AccessKeys,
+    access_warnings,
+    read_access_keys,
+)
+from engine.configuration.kinds import SWITCH
+from engine.configuration.settings import SETTINGS, Settings
+from engine.configuration.strangers import notices
 from engine.errors import DatabaseSetupError, PgtideError, SettingsError
 from engine.redaction import redact
-from engine.setting_kinds import SWITCH
-from engine.setting_strangers import notices
-from engine.settings import SETTINGS, Settings
 
 Flags = Mapping[str, str | bool | None]
 Command = Callable[[Flags, Mapping[str, str]], int]
@@ -61,7 +66,7 @@ def dev(flags: Flags, environ: Mapping[str, str]) -> int:
         notes.append("DATABASE_URL is left alone; --database-url makes pgtide dev follow it")
     if settings.insecure and local:
         notes.append(f"no secret is set: whoever reaches {settings.listen_host} is served")
-    from engine import development
+    from engine.processes import development
 
     own = [key.text for key in keys.secret_keys if key.environment == DEFAULT_ENVIRONMENT]
     if not own:
@@ -92,7 +97,7 @@ def migrate(flags: Flags, environ: Mapping[str, str]) -> int:
 
     from psycopg import OperationalError
 
-    from engine.migrate import migrate as apply
+    from engine.postgres.migrate import migrate as apply
 
     publish = not settings.manual_table_publishing
     try:
@@ -134,8 +139,8 @@ def _supervise(
     import logging
 
     from engine import logs
-    from engine.run_settings import read_run_table
-    from engine.supervisor import Supervisor
+    from engine.configuration.run_settings import read_run_table
+    from engine.processes.supervisor import Supervisor
 
     read_run_table(settings.config_file)
 

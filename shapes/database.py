@@ -19,8 +19,8 @@ import asyncpg
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from engine.database_url import APPLICATION_NAME, named, parameters
 from engine.errors import PgtideError
+from engine.postgres.database_url import APPLICATION_NAME, named, parameters
 from shapes.snapshot_sql import DELIMITER, QUOTE
 from shapes.tcp_liveness import kept_alive
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol, cast
 
 from engine.errors import PgtideError
-from engine.table import Table
+from engine.postgres.table import Table
 from shapes.access.grant import TableGrant
 from shapes.runs.presentation import Presentation
 from shapes.windows.window import Window

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from engine.log.layout import RelationVersion
-from engine.publication_errors import GeneratedColumnsNotPublishedError
-from engine.table import Table
-from engine.table_state import EVERYTHING
+from engine.postgres.publication_errors import GeneratedColumnsNotPublishedError
+from engine.postgres.table import Table
+from engine.postgres.table_state import EVERYTHING
 from shapes.access.grant import ForbiddenError
 from shapes.casing import load_letters
 from shapes.database import Database

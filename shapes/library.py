@@ -12,7 +12,7 @@ from typing import NamedTuple
 from engine.errors import PgtideError
 from engine.log.layout import MAX_INDEX
 from engine.lsn import MAX_LSN, Offset
-from engine.table_state import EVERYTHING
+from engine.postgres.table_state import EVERYTHING
 from shapes.activation import OutOfLogError
 from shapes.definition import Definition
 from shapes.definitions import Definitions

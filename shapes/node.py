@@ -13,17 +13,17 @@ from typing import NamedTuple
 
 from starlette.routing import BaseRoute
 
-from engine import listener
-from engine.board import NODE_VARIABLE, Board, Stage
+from engine.configuration.settings import Settings
 from engine.errors import SettingsError
-from engine.lifeline import hold_lifeline
 from engine.log.layout import RelationVersion
 from engine.log.reader import LogMissingError, LogReader
 from engine.logs import configure
-from engine.memory import collect_rarely, give_back
 from engine.metrics.numbers import Numbers
-from engine.settings import Settings
-from engine.table import Table
+from engine.postgres.table import Table
+from engine.processes import listener
+from engine.processes.board import NODE_VARIABLE, Board, Stage
+from engine.processes.lifeline import hold_lifeline
+from engine.processes.memory import collect_rarely, give_back
 from shapes.access.authority import Authority
 from shapes.access.leases import Leases
 from shapes.activation import Activation

@@ -9,10 +9,10 @@ import time
 import psycopg
 
 from engine.errors import PgtideError
-from engine.publication import ensure_table_published
-from engine.publication_errors import TableGoneError
-from engine.table import Table
-from engine.table_state import TableState
+from engine.postgres.publication import ensure_table_published
+from engine.postgres.publication_errors import TableGoneError
+from engine.postgres.table import Table
+from engine.postgres.table_state import TableState
 from shapes.database import Database
 from shapes.tables import Tables
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engine.board import Stage
 from engine.errors import PgtideError
+from engine.processes.board import Stage
 
 
 class NotReadyError(PgtideError):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from engine.log.layout import RelationVersion, Row
-from engine.table import Column
-from engine.tick import is_inside
+from engine.postgres.table import Column
+from engine.replication.tick import is_inside
 from shapes.encoder import Entry
 from shapes.promises import Promises
 from shapes.router import Router

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from engine.log.layout import INDEX_STEP, Block, RelationVersion, Row
 from engine.log.reader import LogReader
 from engine.lsn import Offset
-from engine.table import Table
-from engine.tick import TICK_IDENTITY, window_key
+from engine.postgres.table import Table
+from engine.replication.tick import TICK_IDENTITY, window_key
 from shapes.encoder import DELETE, INSERT, REKEY, UPDATE, Encoder, Entry, make_encoder
 from shapes.router import Router
 from shapes.routes import Routes, Subscriber, TableRoutes, WindowRoutes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from engine.table import Column, Table
+from engine.postgres.table import Column, Table
 from shapes.definition import InvalidRequestError
 from shapes.identifiers import parse_columns
 

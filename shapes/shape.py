@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from engine.table import Column, Table
+from engine.postgres.table import Column, Table
 from shapes.runs.presentation import Presentation
 from shapes.where import Condition
 from shapes.windows.window import Window

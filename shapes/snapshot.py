@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from engine.configuration.settings import Settings
 from engine.errors import DatabaseSetupError, PgtideError
 from engine.lsn import Offset, parse_lsn
-from engine.publication_errors import PublicationError
-from engine.settings import Settings
-from engine.visibility import sees
+from engine.postgres.publication_errors import PublicationError
+from engine.replication.visibility import sees
 from shapes.activation import OutOfLogError, collect
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.encoder import Entry

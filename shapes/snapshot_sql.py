@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import orjson
 
-from engine.sql_text import quote_ident, quote_literal, quote_name
-from engine.table import Column, Table
+from engine.postgres.sql_text import quote_ident, quote_literal, quote_name
+from engine.postgres.table import Column, Table
 from shapes.identifiers import relation_label
 from shapes.shape import Shape
 

@@ -15,7 +15,7 @@ from typing import IO, NamedTuple
 import asyncpg
 import orjson
 
-from engine.table import Column, Table
+from engine.postgres.table import Column, Table
 from shapes.database import Database
 from shapes.definition import InvalidRequestError, Subset, texts_of
 from shapes.definitions import numbered

@@ -25,10 +25,10 @@ _ENTRY, _STAMP = b"e", b"s"
 class Entry(NamedTuple):
     """What is known of one table.
 
-    `facts` is what `engine.table_look` saw, None if there was no such table, and `age` the age of
-    that look. `ends` says by column which handles that show or read it are no longer good: those of
-    this generation and all before; the column "" stands for all. All of it belongs to an `epoch` of
-    the log.
+    `facts` is what `engine.postgres.table_look` saw, None if there was no such table, and `age` the
+    age of that look. `ends` says by column which handles that show or read it are no longer good:
+    those of this generation and all before; the column "" stands for all. All of it belongs to an
+    `epoch` of the log.
     """
 
     epoch: int

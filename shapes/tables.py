@@ -12,12 +12,12 @@ from typing import NamedTuple
 import psycopg
 from psycopg import errors, sql
 
-from engine.catalog import load_table
 from engine.errors import PgtideError
 from engine.log.layout import RelationVersion
-from engine.table import Table
-from engine.table_look import Look, Name, look
-from engine.table_state import EVERYTHING, MemberState, TableState, endings, newcomers
+from engine.postgres.catalog import load_table
+from engine.postgres.table import Table
+from engine.postgres.table_look import Look, Name, look
+from engine.postgres.table_state import EVERYTHING, MemberState, TableState, endings, newcomers
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.shape import new_generation
 from shapes.table_ledger import Entry, TableLedger, stamp_of

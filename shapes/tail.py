@@ -10,12 +10,12 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from engine.board import Board
 from engine.log.doorbell import Ear
 from engine.log.layout import Block, LogState, RelationVersion
 from engine.log.reader import LogReader
 from engine.lsn import Offset
-from engine.table import Table
+from engine.postgres.table import Table
+from engine.processes.board import Board
 from shapes.feed import Feed
 from shapes.readiness import NotReadyError, reason
 from shapes.routing import Encoders, Routing

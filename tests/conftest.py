@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from engine.configuration.settings import Settings
 from engine.embedded import EmbeddedPostgres
-from engine.settings import Settings
 
 # How long an example takes says nothing on a busy machine; print_blob: a failure can be repeated.
 hypothesis.settings.register_profile(

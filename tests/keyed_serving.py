@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 from serving import Serving, Setting, fresh_database
 
-from engine.migrate import migrate
+from engine.postgres.migrate import migrate
 
 ZONE = "America/St_Johns"
 """Of the database: half an hour off whole hours, so that times that are not in UTC are seen."""

@@ -44,9 +44,9 @@ class Serving:
     """`pgtide serve` with a stream id, a data folder and a port that nobody else has.
 
     Without a database URL it is `pgtide dev`, with a Postgres and a demo fleet of its own. Keyword
-    arguments are settings by field name (engine.settings). As a context manager it is active
-    inside, and afterwards it has ended and its log is free of tracebacks. It may be stopped, killed
-    and started again in between; its URL stays the same.
+    arguments are settings by field name (engine.configuration.settings). As a context manager it is
+    active inside, and afterwards it has ended and its log is free of tracebacks. It may be stopped,
+    killed and started again in between; its URL stays the same.
     """
 
     def __init__(self, database_url: str | None, folder: Path, **settings: Setting) -> None:
@@ -173,7 +173,7 @@ class Serving:
 
     def engine_pids(self) -> list[int]:
         """None for a moment after it was killed, otherwise one."""
-        return self._pids("engine.replicator")
+        return self._pids("engine.replication.replicator")
 
     def node_pids(self) -> list[int]:
         return self._pids("shapes.node")

@@ -9,10 +9,10 @@ import psycopg
 from psycopg import errors
 from psycopg.conninfo import make_conninfo
 
+from engine.configuration.settings import Settings
 from engine.doctor.finding import Finding, Findings, met, unmet
+from engine.postgres.sql_text import quote_ident
 from engine.redaction import redact
-from engine.settings import Settings
-from engine.sql_text import quote_ident
 
 CONNECT_SECONDS = 10
 

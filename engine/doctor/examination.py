@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
+from engine.configuration.settings import Settings
 from engine.doctor.connection import (
     check_pooled,
     check_pooler,
@@ -23,8 +24,7 @@ from engine.doctor.server import (
     read_facts,
 )
 from engine.doctor.slot import check_slot
-from engine.settings import Settings
-from engine.slot import read_slot
+from engine.replication.slot import read_slot
 
 
 async def doctor(settings: Settings) -> int:

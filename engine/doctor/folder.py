@@ -6,8 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from engine.configuration.settings import Settings
 from engine.doctor.finding import Finding, Findings, advice, met, unmet
-from engine.settings import Settings
 
 # With less, even the first snapshot of a middling table fills the disk.
 _LEAST_FREE = 2**28

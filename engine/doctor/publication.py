@@ -8,11 +8,11 @@ from typing import LiteralString
 import psycopg
 from psycopg.rows import class_row
 
+from engine.configuration.settings import Settings
 from engine.doctor.finding import Finding, Findings, advice, met, unmet
 from engine.doctor.server import Facts
-from engine.publication import Publication, read_publication
-from engine.settings import Settings
-from engine.sql_text import quote_ident, quote_name
+from engine.postgres.publication import Publication, read_publication
+from engine.postgres.sql_text import quote_ident, quote_name
 
 
 async def check_publication(

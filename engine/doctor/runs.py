@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import psycopg
 
-from engine.catalog import load_table
+from engine.configuration.run_settings import read_run_table
+from engine.configuration.settings import Settings
 from engine.doctor.finding import Findings, advice, met, unmet
 from engine.errors import SettingsError
-from engine.migrate import read_migrations, sql_folder
-from engine.run_settings import read_run_table
-from engine.run_table import RunTableError
-from engine.settings import Settings
+from engine.postgres.catalog import load_table
+from engine.postgres.migrate import read_migrations, sql_folder
+from engine.runs.table import RunTableError
 
 _APPLIED = """
     select from pg_class as migrations

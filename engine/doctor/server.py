@@ -8,8 +8,8 @@ import psycopg
 from psycopg.rows import class_row
 
 from engine.doctor.finding import Findings, advice, met, unmet
-from engine.sql_text import quote_ident, quote_literal
-from engine.writers import oldest_writer
+from engine.postgres.sql_text import quote_ident, quote_literal
+from engine.replication.writers import oldest_writer
 
 LEAST_VERSION = 140000
 

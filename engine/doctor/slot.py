@@ -6,7 +6,7 @@ import psycopg
 
 from engine.doctor.finding import Findings, advice, met, unmet
 from engine.doctor.server import Facts
-from engine.slot import PLUGIN, Slot, drop_statement
+from engine.replication.slot import PLUGIN, Slot, drop_statement
 
 _MUCH_WAL = 2**30
 

@@ -1,4 +1,4 @@
-"""Where in the log the cut-off of which window moved (`engine.tick`). In the database `meta`.
+"""Where in the log the cut-off of which window moved (`replication.tick`). In the database `meta`.
 
 Cursors are on that database. The key is `PREFIX`, the window's key (8 bytes) and the tick's commit LSN
 (8), the value the cut-off.

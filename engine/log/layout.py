@@ -27,8 +27,8 @@ relation's column order, `null` for NULL, the number 0 for a TOASTed value that 
 | `W` | a window's cut-off moves | column, seconds, cut-off before or null, new cut-off | null |
 | `X` | a row leaves that window | null | row, with 0 for most columns |
 
-A transaction with a tick (`engine.tick`) consists of it alone. Every block of it begins with the `W`,
-and its relation version describes the rows of ticks (`engine.tick.TICK_IDENTITY`).
+A transaction with a tick (`engine.replication.tick`) consists of it alone. Every block of it begins
+with the `W`, and its relation version describes the rows of ticks (`tick.TICK_IDENTITY`).
 
 Only the last block of a transaction carries its end LSN; the others have 0 there.
 """

@@ -124,7 +124,7 @@ class LogReader:
         return RelationVersion.unpack(data)
 
     def cutoff(self, window: bytes, position: Offset) -> str | None:
-        """The cut-off of a window (`engine.tick`) at an offset, None if it has none."""
+        """The cut-off of a window (`engine.replication.tick`) at an offset, None if it has none."""
         with self._env.begin(db=self._meta) as txn:
             return cutoff_at(txn.cursor(), window, position)
 

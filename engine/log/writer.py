@@ -27,7 +27,7 @@ from engine.log.layout import (
 )
 from engine.log.xids import unseen_commits
 from engine.lsn import Offset
-from engine.visibility import Visibility
+from engine.replication.visibility import Visibility
 
 MAP_SIZE = 1 << 42
 """Address space reserved for the log, not disk: the file grows with its content."""
@@ -199,7 +199,7 @@ class LogWriter:
         return state
 
     def cutoff(self, window: bytes) -> str | None:
-        """The cut-off of a window (`engine.tick`) after all that was added, None if it has none."""
+        """The cut-off of a window after all that was added, None if it has none."""
         return self._cutoffs.get(window)
 
     def move_cutoff(self, window: bytes, commit_lsn: int, cutoff: str) -> None:

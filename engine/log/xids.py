@@ -5,7 +5,7 @@ from __future__ import annotations
 import lmdb
 
 from engine.log.layout import LSN, XID
-from engine.visibility import Visibility
+from engine.replication.visibility import Visibility
 
 
 def commit_lsn_of(txn: lmdb.Transaction, xid: int) -> int | None:

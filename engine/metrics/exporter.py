@@ -17,11 +17,11 @@ from pathlib import Path
 
 import psycopg
 
+from engine.configuration.settings import Settings
 from engine.errors import PgtideError
 from engine.metrics.exposition import CONTENT_TYPE, Family, merged, text_of
 from engine.metrics.numbers import REGIONS, Numbers
 from engine.redaction import redact
-from engine.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import orjson
 
-from engine.access_keys import AUDIENCE, DEFAULT_ENVIRONMENT, ISSUER, read_access_keys
+from engine.configuration.access_keys import AUDIENCE, DEFAULT_ENVIRONMENT, ISSUER, read_access_keys
+from engine.configuration.settings import Settings
 from engine.errors import SettingsError
-from engine.settings import Settings
 from shapes.access.claims import INVALID, is_public, read_claims
 from shapes.access.grant import AuthenticationError, Grant
 from shapes.access.keys import KeyRing, TokenKey

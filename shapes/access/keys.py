@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.access_keys import AUDIENCE, DEFAULT_ENVIRONMENT, ISSUER, AccessKeys
+from engine.configuration.access_keys import AUDIENCE, DEFAULT_ENVIRONMENT, ISSUER, AccessKeys
 from shapes.access.grant import Grant
 from shapes.access.scopes import Scope
 

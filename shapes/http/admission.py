@@ -6,9 +6,9 @@ import random
 from collections.abc import Sequence
 from enum import IntEnum
 
+from engine.configuration.kinds import ConcurrentRequests
 from engine.errors import PgtideError
 from engine.metrics.numbers import Number
-from engine.setting_kinds import ConcurrentRequests
 
 
 class Pool(IntEnum):

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from engine.board import Board
+from engine.processes.board import Board
 from shapes.http.api.api import PREFIXES
 from shapes.http.front import answer_health
 from shapes.http.responses import Receive, Scope, Send, common_headers

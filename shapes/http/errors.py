@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from engine.errors import DatabaseSetupError, PgtideError
 from engine.log.reader import LogMissingError
-from engine.publication_errors import PublicationError
+from engine.postgres.publication_errors import PublicationError
 from shapes.access.grant import AuthenticationError, ForbiddenError
 from shapes.database import DatabaseUnavailableError
 from shapes.definition import InvalidRequestError

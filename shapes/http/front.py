@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from engine.board import Board, Stage
-from engine.settings import Settings
+from engine.configuration.settings import Settings
+from engine.processes.board import Board, Stage
 from shapes.access.authority import Authority
 from shapes.access.grant import AuthenticationError
 from shapes.definition import InvalidRequestError

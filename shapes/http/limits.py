@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from engine.settings import Settings
+from engine.configuration.settings import Settings
 
 _STREAMED = re.compile(rb"/api/v3/batches/[^/?]+/items(\?|$)")
 

@@ -6,8 +6,8 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import replace
 
-from engine.access_keys import DEFAULT_ENVIRONMENT
-from engine.settings import Settings
+from engine.configuration.access_keys import DEFAULT_ENVIRONMENT
+from engine.configuration.settings import Settings
 from shapes.access.authority import UNKNOWN, Authority, UnknownCredentialError
 from shapes.access.grant import AuthenticationError, ForbiddenError, Grant, TableGrant
 from shapes.access.scopes import ANY_ACTION, SHAPES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from engine.settings import Settings
+from engine.configuration.settings import Settings
 from shapes.access.authority import Authority
 from shapes.access.grant import Grant
 from shapes.database import DatabaseUnavailableError

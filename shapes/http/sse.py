@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import Protocol
 
-from engine.settings import Settings
+from engine.configuration.settings import Settings
 from shapes.access.grant import Grant
 from shapes.access.leases import Leases
 from shapes.feed import Batch, RotatedError

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from engine.errors import PgtideError
-from engine.table import Column
+from engine.postgres.table import Column
 from shapes.router.groups import (
     BOTH,
     NEW,

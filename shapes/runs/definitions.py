@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from sys import intern
 
-from engine.run_table import RunTable
-from engine.sql_text import quote_name
+from engine.postgres.sql_text import quote_name
+from engine.runs.table import RunTable
 from shapes.access.grant import Grant
 from shapes.access.scopes import ANY_ACTION, Resource
 from shapes.definition import Definition

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import asyncpg
 import orjson
 
-from engine.run_table import RunTable
+from engine.runs.table import RunTable
 from shapes.database import Database
 from shapes.runs.metadata_operations import (
     InvalidOperationError,

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import orjson
 
-from engine.run_statuses import FINAL, STATUSES
+from engine.runs.statuses import FINAL, STATUSES
 from shapes.runs.encodings import NOTHING, decoded
 from shapes.runs.run_store import Record, moment
 from shapes.runs.values import JSON, error

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from engine.run_statuses import FINAL
+from engine.runs.statuses import FINAL
 from shapes.database import Database
 from shapes.runs.new_run import InvalidRunError, NewRun, check_count, delay_of, new_run, tags_of
 from shapes.runs.run_conditions import needed

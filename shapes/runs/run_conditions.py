@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from engine.errors import PgtideError
-from engine.run_table import RunTable
+from engine.runs.table import RunTable
 
 
 class MissingColumnError(PgtideError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from engine.run_table import RunTable
+from engine.runs.table import RunTable
 from shapes.database import Database
 from shapes.runs.durations import duration_of
 from shapes.runs.new_run import InvalidRunError

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import errors, sql
 
-from engine.run_table import RunTable, RunTableError
+from engine.runs.table import RunTable, RunTableError
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.runs.definitions import array_text
 

@@ -16,7 +16,7 @@ from uuid import uuid4
 import asyncpg
 import orjson
 
-from engine.run_table import RunTable
+from engine.runs.table import RunTable
 from shapes.runs.encodings import NOTHING, SUPER_JSON, decoded
 from shapes.runs.new_run import InvalidRunError, NewRun
 from shapes.runs.run_conditions import Conditions, needed, record_of

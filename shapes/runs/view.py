@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
-from engine.run_statuses import FINAL
-from engine.run_table import RunTable
-from engine.table import Column, Table
+from engine.postgres.table import Column, Table
+from engine.runs.statuses import FINAL
+from engine.runs.table import RunTable
 from shapes.runs.presentation import Field, Make, Presentation
 from shapes.runs.values import (
     JSON,

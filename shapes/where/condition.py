@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from engine.table import Table
+from engine.postgres.table import Table
 from shapes.where.compiler import compile_condition
 from shapes.where.errors import WhereError
 from shapes.where.grammar.lexer import (

@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from engine.sql_text import quote_ident
-from engine.table import Column
+from engine.postgres.sql_text import quote_ident
+from engine.postgres.table import Column
 from shapes.where.errors import SYNTAX_LOCATION_BASE, WhereError, WhereSyntaxError
 from shapes.where.grammar import syntax
 from shapes.where.grammar.keywords import CLAUSES

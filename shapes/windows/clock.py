@@ -1,8 +1,9 @@
 """Moves the windows that are followed here: tells the log, through Postgres, that time goes by.
 
 Time has to have a place among the changes, so that all nodes let the same rows leave a window at the
-same place of the log. So a cut-off moves by a tick in the WAL (`engine.tick`), written by whichever
-node comes first; the rows come with it. All of them keep time by the server's clock.
+same place of the log. So a cut-off moves by a tick in the WAL
+(`engine.replication.tick`), written by whichever node comes first; the rows come with it. All of them
+keep time by the server's clock.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import time
 from typing import Any, Final, NamedTuple
 
 from engine.lsn import Offset
-from engine.table import Table
-from engine.tick import window_key
+from engine.postgres.table import Table
+from engine.replication.tick import window_key
 from shapes.database import SNAPSHOT_SETTINGS, Database
 from shapes.feed import Feed
 from shapes.readiness import NotReadyError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.sql_text import quote_ident, quote_literal
-from engine.table import Table
-from engine.tick import Tick, tick_header
-from engine.visibility import Visibility
+from engine.postgres.sql_text import quote_ident, quote_literal
+from engine.postgres.table import Table
+from engine.replication.tick import Tick, tick_header
+from engine.replication.visibility import Visibility
 from shapes.snapshot_sql import column_text, from_table
 from shapes.windows.window import Window, is_date
 

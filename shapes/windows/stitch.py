@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from engine.log.layout import INDEX_STEP
 from engine.lsn import Offset
-from engine.tick import TICK_IDENTITY, is_inside
+from engine.replication.tick import TICK_IDENTITY, is_inside
 from shapes.encoder import DELETE, Entry
 from shapes.routing import Encoders
 from shapes.shape import Shape

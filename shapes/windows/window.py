@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from engine.table import Column, Table
+from engine.postgres.table import Column, Table
 
 TYPES: Final = frozenset(("timestamp", "timestamptz", "date"))
 

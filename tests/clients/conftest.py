@@ -17,7 +17,7 @@ from node_packages import install
 from runs_server import RunsServer
 from serving import Serving, fresh_database
 
-from engine.migrate import migrate
+from engine.postgres.migrate import migrate
 
 FOLDER = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

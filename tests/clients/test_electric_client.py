@@ -15,7 +15,7 @@ from electric_reader import ElectricReader, Rows, Summary
 from psycopg import sql
 from serving import Serving
 
-from engine.migrate import migrate
+from engine.postgres.migrate import migrate
 
 COLUMNS = ["id", "status", "tags", "batch_id", "metadata", "number"]
 MODES = pytest.mark.parametrize("sse", [False, True], ids=["long-poll", "sse"])

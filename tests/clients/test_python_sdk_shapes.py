@@ -24,7 +24,7 @@ from serving import Serving
 
 import pgtide
 import pgtide.sync
-from engine.migrate import migrate
+from engine.postgres.migrate import migrate
 
 MODES = pytest.mark.parametrize("sse", [False, True], ids=["long-poll", "sse"])
 PATIENCE = 30.0

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
-from engine.catalog import load_table
-from engine.table import Table
+from engine.postgres.catalog import load_table
+from engine.postgres.table import Table
 
 Connect: TypeAlias = Callable[[], Awaitable[psycopg.AsyncConnection]]
 

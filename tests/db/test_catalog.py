@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from postgres_side import table_of
 
-from engine.catalog import load_table, load_table_by_oid, read_ancestors
-from engine.table import Column
+from engine.postgres.catalog import load_table, load_table_by_oid, read_ancestors
+from engine.postgres.table import Column
 
 TYPES = """
     create type mood as enum ('sad', 'glad');

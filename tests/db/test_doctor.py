@@ -20,15 +20,15 @@ import psycopg
 import pytest
 from postgres_side import Connect, as_role
 
+from engine.configuration.settings import Settings
 from engine.doctor import doctor
 from engine.doctor.examination import examine
 from engine.doctor.finding import Finding
 from engine.doctor.server import check_server, read_facts
 from engine.embedded import EmbeddedPostgres
-from engine.migrate import migrate
-from engine.publication import ensure_publication
-from engine.settings import Settings
-from engine.slot import drop_slot, ensure_slot
+from engine.postgres.migrate import migrate
+from engine.postgres.publication import ensure_publication
+from engine.replication.slot import drop_slot, ensure_slot
 
 StartServer: TypeAlias = Callable[..., EmbeddedPostgres]
 HBA = """

@@ -17,8 +17,8 @@ import pytest
 
 from demo.fleet import abandon, statements, sweep
 from demo.workload import Completed, Created, Event, Failed, Progressed, Started
-from engine import lifeline
-from engine.migrate import migrate
+from engine.postgres.migrate import migrate
+from engine.processes import lifeline
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0

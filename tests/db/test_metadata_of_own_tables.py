@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from engine.migrate import migrate
-from engine.run_table import RunTable
+from engine.postgres.migrate import migrate
+from engine.runs.table import RunTable
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.runs.metadata import MetadataChange, RunMetadata
 from shapes.runs.new_run import InvalidRunError

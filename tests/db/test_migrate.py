@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from postgres_side import as_role
 
-from engine.migrate import MigrationError, migrate, read_migrations, sql_folder
+from engine.postgres.migrate import MigrationError, migrate, read_migrations, sql_folder
 
 FILES = [path.name for path in sorted(sql_folder().glob("[0-9]*.sql"))]
 
@@ -107,7 +107,7 @@ async def test_runs_from_the_first_version_go_on(
 ) -> None:
     shutil.copy(sql_folder() / FILES[0], tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr("engine.migrate.sql_folder", lambda: tmp_path)
+        patched.setattr("engine.postgres.migrate.sql_folder", lambda: tmp_path)
         assert await migrate(database) == FILES[:1]
     await connection.execute(
         "insert into pgtide.runs (id, task, status, error) values ('r', 't', 'FAILED', '\"no\"')"

@@ -12,12 +12,12 @@ import psycopg
 import pytest
 from postgres_side import Connect, as_role, table_of, until, waits_for_lock
 
-from engine.publication import (
+from engine.postgres.publication import (
     ensure_publication,
     ensure_table_published,
     read_publication,
 )
-from engine.publication_errors import (
+from engine.postgres.publication_errors import (
     OperationsNotPublishedError,
     PublicationError,
     PublicationNotFoundError,
@@ -30,7 +30,7 @@ from engine.publication_errors import (
     TableNotReplicatedError,
     WritersInFlightError,
 )
-from engine.slot import ensure_slot
+from engine.replication.slot import ensure_slot
 
 NAME = "pgtide_test"
 

@@ -8,10 +8,10 @@ import psycopg
 import pytest
 from postgres_side import as_role
 
+from engine.configuration.settings import Settings
 from engine.doctor.runs import check_runs
-from engine.migrate import migrate
-from engine.run_table import RunTable, RunTableError
-from engine.settings import Settings
+from engine.postgres.migrate import migrate
+from engine.runs.table import RunTable, RunTableError
 from shapes.database import Database
 from shapes.http.api.call import ApiError
 from shapes.http.api.refusals import refusing

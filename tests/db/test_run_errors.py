@@ -9,7 +9,7 @@ import pytest
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
-from engine.migrate import migrate
+from engine.postgres.migrate import migrate
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, suppress
 
 import psycopg
 
-from engine.migrate import migrate
-from engine.run_table import RunTable
+from engine.postgres.migrate import migrate
+from engine.runs.table import RunTable
 from shapes.database import Database
 from shapes.runs.run_lookup import Found, RunLookup
 

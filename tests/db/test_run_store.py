@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from engine.migrate import migrate
-from engine.run_table import RunTable
+from engine.postgres.migrate import migrate
+from engine.runs.table import RunTable
 from shapes.database import Database
 from shapes.runs.new_run import InvalidRunError, new_run
 from shapes.runs.retrieved import whole

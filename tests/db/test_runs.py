@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from engine.migrate import migrate, sql_folder
+from engine.postgres.migrate import migrate, sql_folder
 
 
 @pytest.fixture

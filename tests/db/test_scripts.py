@@ -12,9 +12,9 @@ from postgres_side import as_role, table_of
 from psycopg import errors
 
 from engine.embedded import EmbeddedPostgres
-from engine.migrate import migrate, sql_folder
-from engine.publication import ensure_publication, ensure_table_published
-from engine.slot import ensure_slot
+from engine.postgres.migrate import migrate, sql_folder
+from engine.postgres.publication import ensure_publication, ensure_table_published
+from engine.replication.slot import ensure_slot
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from postgres_side import Connect, as_role
 
-from engine.slot import (
+from engine.replication.slot import (
     SlotActiveError,
     SlotError,
     SlotTimeoutError,

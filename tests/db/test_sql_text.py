@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from engine.sql_text import quote_ident, quote_literal, quote_name
+from engine.postgres.sql_text import quote_ident, quote_literal, quote_name
 
 TEXTS = [
     "",

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from postgres_side import Connect
 
-from engine.table_look import Look, look
-from engine.table_state import EVERYTHING, TableState, endings, newcomers
+from engine.postgres.table_look import Look, look
+from engine.postgres.table_state import EVERYTHING, TableState, endings, newcomers
 
 NAME = "pub"
 

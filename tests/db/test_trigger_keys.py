@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from engine.migrate import migrate
+from engine.postgres.migrate import migrate
 from shapes.access.grant import Grant
 from shapes.database import Database
 from shapes.runs.trigger_keys import TriggerKeys, TriggerKeyStore

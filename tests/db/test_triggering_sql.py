@@ -7,7 +7,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from engine.migrate import migrate, read_migrations, sql_folder
+from engine.postgres.migrate import migrate, read_migrations, sql_folder
 from shapes.runs.durations import duration_of
 
 TEXTS = [

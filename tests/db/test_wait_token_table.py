@@ -13,7 +13,7 @@ import pytest
 from postgres_side import Connect
 from psycopg import errors
 
-from engine.migrate import migrate
+from engine.postgres.migrate import migrate
 
 
 @pytest.fixture

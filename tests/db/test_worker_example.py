@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.migrate import migrate
+from engine.postgres.migrate import migrate
 
 WORKER = Path(__file__).resolve().parents[2] / "examples" / "worker.py"
 

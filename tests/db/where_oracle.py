@@ -14,8 +14,8 @@ from typing import Any, Final, Self, TypeAlias
 import psycopg
 from psycopg import sql
 
-from engine.catalog import load_table
-from engine.table import Table
+from engine.postgres.catalog import load_table
+from engine.postgres.table import Table
 from shapes.casing import load_letters
 from shapes.router import Router
 from shapes.where import (

@@ -15,7 +15,7 @@ from serving import Serving
 from shape_client import ShapeClient
 from shape_rows import Subject
 
-from engine.database_url import APPLICATION_NAME
+from engine.postgres.database_url import APPLICATION_NAME
 
 IDLE_SECONDS = 1.0
 

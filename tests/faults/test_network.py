@@ -17,7 +17,7 @@ from shape_client import ShapeClient
 from shape_rows import Subject
 from tls_proxy import Certificates, TlsProxy, make_certificates
 
-from engine.database_url import APPLICATION_NAME
+from engine.postgres.database_url import APPLICATION_NAME
 
 IDLE_SECONDS = 700
 

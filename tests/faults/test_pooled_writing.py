@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 from test_pooler import pgbouncer
 
-from engine.migrate import migrate
-from engine.run_table import RunTable
+from engine.postgres.migrate import migrate
+from engine.runs.table import RunTable
 from shapes.database import Database
 from shapes.runs.new_run import new_run
 from shapes.runs.run_changes import RunChanges

@@ -21,8 +21,8 @@ from serving import Serving
 from shape_client import ShapeClient
 from shape_rows import Subject
 
+from engine.configuration.settings import Settings
 from engine.doctor import doctor
-from engine.settings import Settings
 
 PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 POOL = 3

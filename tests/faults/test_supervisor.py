@@ -17,14 +17,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.settings import Settings
+from engine.configuration.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
 # Each stand-in notes its start and its end in EVENTS, as lines of `<name> <what> <pid>`.
 STANDIN = """
 import os, signal, sys, time
-from engine.lifeline import hold_lifeline
+from engine.processes.lifeline import hold_lifeline
 name = os.environ["PGTIDE_PROCESS"]
 
 def note(what):
@@ -47,7 +47,7 @@ NODE = (
     STANDIN
     + """
 import socket
-from engine.settings import Settings
+from engine.configuration.settings import Settings
 assert Settings.from_environ(os.environ).secret == "from the supervisor"
 listener = socket.socket(fileno=int(os.environ["PGTIDE_LISTEN_FD"]))
 listener.setblocking(True)
@@ -61,8 +61,8 @@ while True:
 SUPERVISOR = """
 import os, sys
 from engine import logs
-from engine.settings import Settings
-from engine.supervisor import Modules, Supervisor
+from engine.configuration.settings import Settings
+from engine.processes.supervisor import Modules, Supervisor
 logs.configure("supervisor")
 sys.exit(Supervisor(Settings.from_environ(os.environ), Modules("idle", "answering", "idle")).run())
 """

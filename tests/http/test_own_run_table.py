@@ -17,8 +17,8 @@ from run_reader import RunReader, get
 from serving import Serving, fresh_database
 from tables import Tables
 
+from engine.configuration.settings import Settings
 from engine.doctor.runs import check_runs
-from engine.settings import Settings
 
 SECTION = """
 [runs]

@@ -16,7 +16,7 @@ from shape_client import ShapeClient
 from tables import Tables
 from window_subject import WindowSubject
 
-from engine.table import Column, Table
+from engine.postgres.table import Column, Table
 from shapes.database import SNAPSHOT_SETTINGS
 from shapes.windows.moves import WindowMove
 from shapes.windows.window import Window

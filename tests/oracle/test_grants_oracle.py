@@ -23,7 +23,7 @@ from grant_readers import SKIPPABLE, Grant, GrantReader, ledger_grant, runs_gran
 from http_connection import HttpConnection, HttpError
 from serving import Serving
 
-from engine.migrate import migrate
+from engine.postgres.migrate import migrate
 
 SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 20)
 SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)

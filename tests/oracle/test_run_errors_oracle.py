@@ -15,7 +15,7 @@ import pytest
 from core_judge import judged
 from psycopg.types.json import Jsonb
 
-from engine.migrate import migrate
+from engine.postgres.migrate import migrate
 
 CASES = round(float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 20) * 40)
 SEED = 20260801

@@ -29,7 +29,7 @@ from engine.log.layout import (
 from engine.log.reader import LogReader
 from engine.log.writer import LogWriter
 from engine.lsn import Offset
-from engine.table import Column, Table
+from engine.postgres.table import Column, Table
 from shapes.feed import Feed
 from shapes.shape import Projection, Shape, make_shape
 from shapes.tail import Tail

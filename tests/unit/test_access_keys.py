@@ -9,9 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from jwt.algorithms import RSAAlgorithm
 
-from engine.access_keys import AccessKeys, access_warnings, read_access_keys
+from engine.configuration.access_keys import AccessKeys, access_warnings, read_access_keys
+from engine.configuration.settings import Settings
 from engine.errors import SettingsError
-from engine.settings import Settings
 
 KEY, OTHER = "tr_dev_0123456789abcdefghij", "tr_prod_0123456789abcdefghij"
 DIGEST = "ab" * 32

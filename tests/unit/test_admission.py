@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.configuration.kinds import ConcurrentRequests
 from engine.metrics.numbers import Numbers
-from engine.setting_kinds import ConcurrentRequests
 from shapes.http.admission import Admission, ConcurrencyError, Permit, Pool
 from shapes.http.meter import ADMITTED, POOLS, REJECTED, NodeMeter
 

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from engine.access_keys import read_access_keys
-from engine.settings import Settings
+from engine.configuration.access_keys import read_access_keys
+from engine.configuration.settings import Settings
 from shapes.access.authority import MISSING, MOST_REMEMBERED, UNKNOWN, Authority
 from shapes.access.claims import EXPIRED, INVALID
 from shapes.access.grant import AuthenticationError, Grant, TableGrant
@@ -577,7 +577,7 @@ def test_who_has_no_tokens_does_not_pay_for_them() -> None:
     """PyJWT brings cryptography along, which takes 11 MB per process."""
     script = (
         "import sys, shapes.node\n"
-        "from engine.settings import Settings\n"
+        "from engine.configuration.settings import Settings\n"
         "from shapes.access.authority import Authority\n"
         "judging = Authority(Settings(insecure=True))\n"
         "judging.authenticate('Bearer x', public=True)\n"

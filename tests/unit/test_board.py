@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine import board as board_module
-from engine.board import VARIABLE, Board, Stage
+from engine.processes import board as board_module
+from engine.processes.board import VARIABLE, Board, Stage
 from shapes.readiness import health, reason
 
 CHILD = """
-from engine.board import Board, Stage
+from engine.processes.board import Board, Stage
 board = Board.inherited()
 assert board.stage is Stage.SLOT
 board.ask()

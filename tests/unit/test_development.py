@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.development import greet, no_file_left, secret_key
+from engine.configuration.settings import Settings
 from engine.errors import SettingsError
-from engine.settings import Settings
+from engine.processes.development import greet, no_file_left, secret_key
 
 
 def test_a_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:

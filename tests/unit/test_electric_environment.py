@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.setting_strangers import STRANGERS, notices, section
-from engine.settings import SETTINGS, Settings
+from engine.configuration.settings import SETTINGS, Settings
+from engine.configuration.strangers import STRANGERS, notices, section
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOWN = {name for setting in SETTINGS for name in setting.about.foreign}

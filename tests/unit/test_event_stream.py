@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from log_builder import Elsewhere, Transaction, append_to, insert, make_log, transaction, truncate
 from reading_client import ReadingNode, node
 
+from engine.configuration.settings import Settings
 from engine.lsn import Offset
-from engine.settings import Settings
 from shapes import feed, feeds, tail
 from shapes.database import Database
 from shapes.definitions import Definitions

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.handover import NAME, Handover, take_over
-from engine.listener import listen
+from engine.processes.handover import NAME, Handover, take_over
+from engine.processes.listener import listen
 
 HOST = "127.0.0.1"
 

@@ -33,7 +33,7 @@ IMPURE = {
 PURE = (
     "engine/errors.py",
     "engine/lsn.py",
-    "engine/pgoutput*.py",
+    "engine/pgoutput/*.py",
     "engine/log/layout.py",
     "shapes/wire.py",
     "shapes/identifiers.py",
@@ -44,8 +44,8 @@ PURE = (
         f"shapes/runs/{name}.py"
         for name in ("presentation", "values", "view", "definitions", "ending")
     ),
-    "engine/run_table.py",
-    "engine/run_statuses.py",
+    "engine/runs/table.py",
+    "engine/runs/statuses.py",
     "shapes/where/**/*.py",
     "shapes/router*.py",
     "shapes/router/*.py",
@@ -55,7 +55,7 @@ PURE = (
     *(f"shapes/access/{name}.py" for name in ("scopes", "grant", "durations")),
     "shapes/windows/window.py",
     "shapes/windows/moves.py",
-    "engine/tick.py",
+    "engine/replication/tick.py",
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.settings import Settings
+from engine.configuration.settings import Settings
 from shapes.access.authority import Authority
 from shapes.access.grant import Grant
 from shapes.access.leases import Leases

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from engine.settings import Settings
+from engine.configuration.settings import Settings
 from shapes.access.authority import Authority
 from shapes.runs.packets import DOWNLOAD_SECONDS, PacketAddressError, PacketAddresses, new_path
 

@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from engine.log.layout import RelationColumn, RelationVersion
-from engine.run_table import RunTable, RunTableError
-from engine.table import Column, Table
+from engine.postgres.table import Column, Table
+from engine.runs.table import RunTable, RunTableError
 from shapes.encoder import DELETE, INSERT, REKEY, UPDATE, Entry, make_encoder
 from shapes.runs.ending import is_over
 from shapes.runs.presentation import Presentation

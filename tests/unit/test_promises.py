@@ -8,7 +8,7 @@ from log_builder import TEXT, delete, insert, relation, shape, table, transactio
 from routed_log import LogBox
 
 from engine.log.layout import Row
-from engine.table import Table
+from engine.postgres.table import Table
 from shapes.promises import Promises
 from shapes.shape import Projection
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from engine.settings import Settings
+from engine.configuration.settings import Settings
 from shapes.access.authority import Authority
 from shapes.access.leases import Leases
 from shapes.definition import Definition

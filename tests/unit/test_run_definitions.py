@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.run_table import FIELDS, RunTable
+from engine.runs.table import FIELDS, RunTable
 from shapes.access.grant import Grant
 from shapes.access.scopes import Scope
 from shapes.definition import Definition

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from engine.configuration.run_settings import parse_run_table, read_run_table
 from engine.errors import SettingsError
-from engine.run_settings import parse_run_table, read_run_table
 
 COLUMNS = {"id": "job_id", "status": "state", "created_at": "made", "task": "kind"}
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from engine.cli import main
+from engine.configuration.quantities import format_duration, format_size, parse_duration, parse_size
+from engine.configuration.reference import page
+from engine.configuration.settings import SETTINGS, Settings
 from engine.errors import SettingsError
-from engine.quantities import format_duration, format_size, parse_duration, parse_size
 from engine.redaction import redact
-from engine.setting_table import page
-from engine.settings import SETTINGS, Settings
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "hunter2"
@@ -217,7 +217,7 @@ def test_units() -> None:
 
 def test_the_page_of_settings_is_current() -> None:
     assert (ROOT / "docs" / "settings.md").read_text() == page(SETTINGS), (
-        "python -m engine.setting_table > docs/settings.md"
+        "python -m engine.configuration.reference > docs/settings.md"
     )
 
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from log_builder import INT8, TEXT, Elsewhere, shape, table
 
-from engine.table import Column, Table
+from engine.postgres.table import Column, Table
 from shapes.shape import Handle, Projection, Shape, make_shape, new_generation
 from shapes.where import parse_where
 

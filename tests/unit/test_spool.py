@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import LogError
-from engine.spool import Spool, SpooledBlock, empty_folder
+from engine.replication.spool import Spool, SpooledBlock, empty_folder
 
 FULL = Path("/dev/full")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.table_state import (
+from engine.postgres.table_state import (
     EVERYTHING,
     ColumnState,
     MemberState,

@@ -8,10 +8,11 @@ import pytest
 from log_builder import INT8, OID, TEXT, reading
 from wal import Logged, connected, inserted, logged
 
-from engine import pgoutput, transactions
+from engine import pgoutput
 from engine.errors import ProtocolError
 from engine.log.layout import UNCHANGED, Row
 from engine.lsn import Offset
+from engine.replication import transactions
 
 OTHER = 2000
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wal import Wal, connected, inserted
 
-from engine import transactions
+from engine.replication import transactions
 
 
 class Server:

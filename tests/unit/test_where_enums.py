@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from where_table import POSITIONS, TABLE, error, full_row, parse, truth
 
-from engine.table import Table
+from engine.postgres.table import Table
 from shapes.where import EnumLabelError, EvaluationError, WhereError, parse_where
 from shapes.where.errors import UnknownLabelError
 

@@ -12,7 +12,7 @@ from types import FrameType
 import pytest
 from where_table import POSITIONS, TABLE, error, full_row, parse, row, truth
 
-from engine.table import Column, Table
+from engine.postgres.table import Column, Table
 from shapes.where import (
     UNCHANGED,
     EvaluationError,

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from window_log import TABLE, windowed
 
-from engine.table import Column, Table
-from engine.tick import is_inside
+from engine.postgres.table import Column, Table
+from engine.replication.tick import is_inside
 from shapes.shape import Projection, make_shape
 from shapes.windows.window import Window, WindowError, check_window, cutoff_at, step_of
 

@@ -15,10 +15,10 @@ from engine.log.layout import Block
 from engine.log.reader import LogReader
 from engine.log.writer import LogWriter
 from engine.lsn import Lsn, Offset
-from engine.tick import Tick, read_tick, window_key
-from engine.tick_log import MOST_UNSEEN
-from engine.transactions import Transactions
-from engine.visibility import Visibility
+from engine.replication.tick import Tick, read_tick, window_key
+from engine.replication.tick_log import MOST_UNSEEN
+from engine.replication.transactions import Transactions
+from engine.replication.visibility import Visibility
 
 PREFIX = "pgtide_test"
 KEY = window_key(OID, "at", 3600)

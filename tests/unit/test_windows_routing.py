@@ -15,7 +15,7 @@ from window_log import ROWS, TICKS, added, leaving, moment, row, ticked, windowe
 from engine.log.reader import LogReader
 from engine.log.writer import LogWriter
 from engine.lsn import Offset
-from engine.tick import window_key
+from engine.replication.tick import window_key
 from shapes.encoder import DELETE, INSERT, REKEY, UPDATE
 from shapes.routing import Encoders, Routing
 from shapes.shape import Shape

@@ -14,7 +14,7 @@ from engine.log.layout import INDEX_STEP, Row
 from engine.log.reader import LogReader
 from engine.log.writer import LogWriter
 from engine.lsn import Lsn, Offset
-from engine.transactions import Transactions
+from engine.replication.transactions import Transactions
 
 Partitions = dict[int, tuple[tuple[int, str, str], ...]]
 

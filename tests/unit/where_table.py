@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from engine.table import Column, Table
+from engine.postgres.table import Column, Table
 from shapes.where import Condition, Row, WhereError, parse_where
 
 _FIRST_USER_OID = 16_384

@@ -8,9 +8,9 @@ import orjson
 from log_builder import OID, Transaction, insert, relation, transaction
 
 from engine.log.layout import Change, RelationColumn, RelationVersion
-from engine.table import Column, Table
-from engine.tick import TICK_IDENTITY, Tick, tick_header
-from engine.visibility import Visibility
+from engine.postgres.table import Column, Table
+from engine.replication.tick import TICK_IDENTITY, Tick, tick_header
+from engine.replication.visibility import Visibility
 from shapes.shape import Projection, Shape, make_shape
 from shapes.where import parse_where
 from shapes.windows.window import Window

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engine.run_settings import read_run_table
-from engine.settings import Settings
+from engine.configuration.run_settings import read_run_table
+from engine.configuration.settings import Settings
 from shapes.access.authority import Authority
 from shapes.database import Database
 from shapes.http.api.api import Api

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import PgtideError
-from engine.run_table import RunTable, RunTableError
+from engine.runs.table import RunTable, RunTableError
 from shapes.access.grant import Grant
 from shapes.access.scopes import Resource
 from shapes.definition import Definition, InvalidRequestError

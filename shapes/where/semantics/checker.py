@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from engine.table import Table
+from engine.postgres.table import Table
 from shapes.where.errors import WhereError, unsupported
 from shapes.where.grammar import syntax
 from shapes.where.grammar.syntax import Tree

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from engine.table import Column
+from engine.postgres.table import Column
 from shapes.where.semantics.casts import Cast
 from shapes.where.semantics.routines import Routine
 from shapes.where.semantics.types import BOOL, Type

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Final
 
-from engine.table import Column
+from engine.postgres.table import Column
 from shapes.where.values import binary, enums, intervals, json_text, jsonb, numbers, strings, times
 from shapes.where.values.arrays import parse_array, read_array, write_array
 

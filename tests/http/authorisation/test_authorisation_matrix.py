@@ -12,7 +12,7 @@ from credentials import UNKNOWN, bearers, issued, local, own, refused
 from decided_routes import DECIDED, LIMITED_KEYS, NO_USE, SCOPES, SEALED, Decided
 from guarded_server import FOREIGN, KEY, RUN, STAGING, Guarded, Reply, restricted_key
 
-from engine.settings import Settings
+from engine.configuration.settings import Settings
 from shapes.access.authority import Authority
 from shapes.http.api.assembly import make_api
 from shapes.http.api.routes import AnyCredential, Needs, SecretKey, Unchecked

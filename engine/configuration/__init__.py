@@ -1,0 +1,1 @@
+"""Settings: from the environment, from flags, from the settings file."""

@@ -1,0 +1,1 @@
+"""Postgres as it describes itself: tables, publications, quoting, migrations."""

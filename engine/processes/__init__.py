@@ -1,0 +1,1 @@
+"""The processes of one pgtide and what ties them together."""

@@ -1,0 +1,1 @@
+"""Which table has the runs, and its words for their statuses. Pure."""
