@@ -75,7 +75,9 @@ class Nginx:
             (folder / name).mkdir(parents=True)
         if secret:
             (folder / "pgtide-secret.conf").write_text(
-                f"set $args $args&secret={secret};\nerror_log error.log crit;\n"
+                f"set $args $args&secret={secret};\n"
+                'set $pgtide_reader "";\n'
+                "error_log error.log crit;\n"
             )
         user = "user root;" if os.geteuid() == 0 else ""
         (folder / "nginx.conf").write_text(MAIN.format(user=user))

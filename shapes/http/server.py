@@ -8,7 +8,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 
-from shapes.http.access import line_of
+from shapes.http.access_log import line_of
 from shapes.http.connection import Connection
 from shapes.http.crowd import Crowd
 from shapes.http.exchange import Exchange

@@ -13,7 +13,9 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
+from access_tokens import SECRET_KEY, public_token
 from follower import Answer, Follower, ask, changes_of, events
+from guarded import Guarded
 from serving import Serving
 from tables import Tables
 
@@ -273,6 +275,26 @@ def test_without_compression(cached: Serving, items: str, secret: str, tmp_path:
         wanted = {"if-none-match": first.headers["etag"]}
         assert ask(plain.url, table=items, offset=-1, headers=wanted).status == 304
         assert asked_for(plain, items, 2) == [("GET", "-1")]
+
+
+@pytest.mark.usefixtures("nginx_program")
+def test_readers_with_tokens_share_nothing(guarded: Guarded, tmp_path: Path) -> None:
+    table = guarded.tables.make("id int primary key")
+    port = urlsplit(guarded.url).port
+    assert port is not None
+    tokens = [
+        public_token(SECRET_KEY, None, shapes=[{"table": f"public.{table}", "where": where}])
+        for where in ("id < 10", "id >= 10")
+    ]
+    guarded.tables.run(f"insert into {table} values (1), (11)")
+    with open_nginx(tmp_path, port) as bare:
+        for _ in range(2):
+            for number, token in zip(("1", "11"), tokens, strict=True):
+                headers = {"authorization": f"Bearer {token}"}
+                answer = ask(bare.url, table=table, offset=-1, headers=headers)
+                assert (answer.status, cache(answer)) == (200, "BYPASS")
+                assert [row["value"]["id"] for row in changes_of(answer.messages)] == [number]
+        assert ask(bare.url, table=table, offset=-1).status == 401
 
 
 class _Mirror(http.server.BaseHTTPRequestHandler):
