@@ -86,6 +86,8 @@ class TcpProxy:
         task = asyncio.create_task(self._serve(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        # Also if it is cut before it has begun, when nothing in it would do so.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         opposite: asyncio.StreamWriter | None = None

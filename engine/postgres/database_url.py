@@ -19,7 +19,8 @@ _PARAMETERS = """
 APPLICATION_NAME = "pgtide"
 """What every connection of ours is called in pg_stat_activity."""
 
-_KEEPALIVES: Mapping[str, str] = {
+_LIVENESS: Mapping[str, str] = {
+    "connect_timeout": "10",
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "3",
@@ -41,9 +42,10 @@ def parameters(url: str) -> dict[str, str]:
 
 
 def named(url: str) -> str:
-    """The URL as we connect with it: under our name, and with TCP keepalives where it says nothing
-    about them, so that a peer that is gone without a word is noticed within half a minute."""
-    return complete(url, _KEEPALIVES, {"application_name": APPLICATION_NAME})
+    """The URL as we connect with it: under our name, and with TCP keepalives and a limit for
+    connecting where it says nothing about them, so that a peer that is gone without a word is noticed
+    within half a minute."""
+    return complete(url, _LIVENESS, {"application_name": APPLICATION_NAME})
 
 
 def complete(url: str, added: Mapping[str, str], override: Mapping[str, str]) -> str:

@@ -273,6 +273,10 @@ def test_refusals(clause: str, message: str) -> None:
     ("clause", "message"),
     [
         ("c < posix", "could not determine which collation to use"),
+        (
+            "coalesce(nm collate \"C\", ('-0'::float8)::text) = 'a'",
+            'texts of the collations "C" and "default" come together here',
+        ),
         ("nocase = 'a'", 'texts of the nondeterministic collation "nocase"'),
         ("nocase LIKE 'a'", 'texts of the nondeterministic collation "nocase"'),
         ("t < 'a'", '"<" between texts depends on the collation "default"'),

@@ -25,6 +25,7 @@ from shapes.where.semantics.expressions import (
     Quantified,
     Slot,
     Test,
+    parts_of,
     uncollated,
 )
 from shapes.where.semantics.routine import Routine, unavailable
@@ -46,12 +47,23 @@ def bind(expression: Expression, values: Sequence[str]) -> Expression:
     and an integer has the type of the integer column that it is compared with.
     """
     bound = _bind(expression, values)
+    _check_collations(bound)
     if isinstance(expression, _COLLATED) and expression.type.category == "S":
         return _collated(bound, collation_of(expression))
     return bound
 
 
 _COLLATED: Final = (Apply, Case, Choice, Convert, NullIf)
+
+
+def _check_collations(bound: Expression) -> None:
+    """Refuse what Postgres would not read: `_collated` spells out what had gone without saying."""
+    parts = parts_of(bound)
+    if len(parts) > 1:
+        explicit = {one.name for one in map(collation_of, parts) if one.strength > 1}
+        if len(explicit) > 1:
+            names = " and ".join(f'"{name}"' for name in sorted(explicit))
+            raise WhereError(f"texts of the collations {names} come together here", 0)
 
 
 def _collated(bound: Expression, before: Collation) -> Expression:
