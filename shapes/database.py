@@ -106,7 +106,8 @@ class Database:
     async def close(self) -> None:
         """End all connections. They are made again when needed.
 
-        To rest (`resting`), a transaction of `work` is not broken off: the next call ends it.
+        To rest (`resting`), neither a transaction of `work` nor a look-up is broken off: the next call
+        ends its connection.
         """
         pool, self._pool = self._pool, None
         if pool is not None:
@@ -114,8 +115,8 @@ class Database:
         if self._work_pool is not None and not (self.resting and self._working):
             self._work_pool.terminate()
             self._work_pool = None
-        lookups, self._lookups = self._lookups, None
-        if lookups is not None:
+        if self._lookups is not None and not (self.resting and self._lock.locked()):
+            lookups, self._lookups = self._lookups, None
             await lookups.close()
 
     @asynccontextmanager

@@ -151,3 +151,20 @@ async def test_rest_does_not_break_off_work(database: str, made: psycopg.AsyncCo
             while await connections(made):
                 await asyncio.sleep(0.01)
     assert await numbers(made) == [1, 2]
+
+
+async def test_rest_does_not_break_off_a_look_up(
+    database: str, made: psycopg.AsyncConnection
+) -> None:
+    async with opened(database) as node:
+        async with node.lookups() as connection:
+            query = asyncio.create_task(connection.execute("select pg_sleep(0.3)"))
+            await asyncio.sleep(0.05)
+            node.resting = True
+            await node.close()
+            await query
+            await connection.execute("select 1")
+        await node.close()
+        async with asyncio.timeout(20):
+            while await connections(made):
+                await asyncio.sleep(0.01)
