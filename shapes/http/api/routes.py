@@ -52,7 +52,8 @@ Access = SecretKey | Unchecked | Needs | AnyCredential
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`pattern` has names in braces for segments, e.g. `/api/v3/runs/{id}`. A handler that answers by
+    """`pattern` has names in braces for segments, e.g. `/api/v3/runs/{id}`; a last one with an asterisk
+    (`{path*}`) takes all that are left, at least one, joined by slashes. A handler that answers by
     itself, through `call.responder`, returns None."""
 
     methods: frozenset[str]
@@ -115,12 +116,18 @@ def _segments(raw_path: bytes) -> list[str] | None:
 
 
 def _match(pattern: tuple[str, ...], segments: list[str]) -> dict[str, str] | None:
+    if pattern[-1].endswith("*}"):
+        last = len(pattern) - 1
+        # A slash within a segment would be another path's spelling.
+        if len(segments) <= last or any("/" in segment for segment in segments[last:]):
+            return None
+        segments = [*segments[:last], "/".join(segments[last:])]
     if len(pattern) != len(segments):
         return None
     values: dict[str, str] = {}
     for expected, segment in zip(pattern, segments, strict=True):
         if expected.startswith("{"):
-            values[expected[1:-1]] = segment
+            values[expected[1:-1].removesuffix("*")] = segment
         elif expected != segment:
             return None
     return values
