@@ -25,6 +25,7 @@ BENCHMARKS = (
     "memory",
     "runs",
     "run_updates",
+    "streams",
     "sustained",
 )
 SHORT = 0.1
