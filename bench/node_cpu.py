@@ -28,8 +28,9 @@ from engine.log.reader import LogReader
 from engine.lsn import Offset
 from engine.postgres.catalog import load_table
 from engine.postgres.table import Table
+from shapes.encoders import Encoders
 from shapes.feed import Feed
-from shapes.routing import Encoders, Routing
+from shapes.routing import Routing
 from shapes.shape import Projection, make_shape
 from shapes.where import parse_where
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
+import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, LiteralString
 
+import psutil
 import psycopg
 
 from bench.processes import cpu_seconds, tree_cpu_seconds
@@ -54,6 +56,7 @@ class Stack:
             log_level="warning",
             **overrides,
         )
+        self._supervisor: Program | None = None
         self._engine: Program | None = None
         self._nodes: list[Program] = []
 
@@ -97,6 +100,8 @@ class Stack:
 
     @property
     def engine_pid(self) -> int:
+        if self._supervisor is not None:
+            return self._children("engine.replication.replicator")[0]
         pid = self._engine.pid if self._engine is not None else None
         if pid is None:
             raise BenchError("the engine has ended; its last words are above")
@@ -148,6 +153,8 @@ class Stack:
 
     @property
     def node_pids(self) -> list[int]:
+        if self._supervisor is not None:
+            return self._children("shapes.node")
         pids = [node.pid for node in self._nodes]
         if None in pids:
             raise BenchError("a node has ended; its last words are above")
@@ -158,6 +165,38 @@ class Stack:
         self.start_engine()
         self.start_node()
 
+    def start_supervised(self) -> None:
+        """Engine and node under a supervisor, instead of `start`; returns when they serve."""
+        self._door.close()
+        self.settings = replace(self.settings, host="127.0.0.1", port=self.port)
+        environ = self.settings.to_environ() | {lifeline.VARIABLE: str(self._line.reading)}
+        self._supervisor = Program(
+            "supervisor", "bench.supervised_process", environ, [self._line.reading]
+        )
+        self._supervisor.start()
+        deadline = time.monotonic() + PATIENCE
+        while not self._serves():
+            if self._supervisor.pid is None or time.monotonic() > deadline:
+                raise BenchError("the supervisor does not come to serve")
+            time.sleep(0.02)
+
+    def _serves(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/health") as answer:
+                return b'"active"' in answer.read()
+        except OSError:
+            return False
+
+    def _children(self, module: str) -> list[int]:
+        """Process ids of what the supervisor runs."""
+        assert self._supervisor is not None
+        found: list[int] = []
+        for child in psutil.Process(self._supervisor.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if module in child.cmdline():
+                    found.append(child.pid)
+        return found
+
     def cpu(self) -> dict[str, float]:
         """CPU seconds used until now, of engine, nodes and Postgres with all its processes."""
         return {
@@ -167,6 +206,9 @@ class Stack:
         }
 
     def close(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.ask_to_end()
+            self._supervisor.end(15)
         for node in self._nodes:
             node.ask_to_end()
         self.stop_engine()

@@ -81,6 +81,17 @@ class DatabaseUnavailableError(PgtideError):
     code = "database_unreachable"
 
 
+class _Line:
+    """A connection for look-ups, whose users take turns."""
+
+    __slots__ = ("connection", "turn", "used")
+
+    def __init__(self) -> None:
+        self.connection: psycopg.AsyncConnection | None = None
+        self.turn = asyncio.Lock()
+        self.used = 0.0
+
+
 class Database:
     """Connections are made when first needed and made again after they broke."""
 
@@ -90,18 +101,16 @@ class Database:
         """A look-up that takes longer than `silence_seconds` is given up with its connection.
         `pooled`: the URL leads to a pooler."""
         self._url = named(url)
-        self._pooled = pooled
+        self.pooled = self._pooled = pooled
         self.resting = False
         """Set while nobody needs Postgres, which may want to sleep: nothing is asked in passing."""
-        self._silence = silence_seconds
+        self.silence = self._silence = silence_seconds
         self._work_size = max(2, pool_size // _WORK_SHARE)
         self._size = max(2, pool_size - self._work_size)
         self._pool: asyncpg.Pool | None = None
         self._work_pool: asyncpg.Pool | None = None
         self._working = 0
-        self._lookups: psycopg.AsyncConnection | None = None
-        self._looked_up = 0.0
-        self._lock = asyncio.Lock()
+        self._lines: dict[str, _Line] = {}
 
     async def close(self) -> None:
         """End all connections. They are made again when needed.
@@ -115,9 +124,10 @@ class Database:
         if self._work_pool is not None and not (self.resting and self._working):
             self._work_pool.terminate()
             self._work_pool = None
-        if self._lookups is not None and not (self.resting and self._lock.locked()):
-            lookups, self._lookups = self._lookups, None
-            await lookups.close()
+        for line in list(self._lines.values()):
+            if line.connection is not None and not (self.resting and line.turn.locked()):
+                connection, line.connection = line.connection, None
+                await connection.close()
 
     @asynccontextmanager
     async def work(self) -> AsyncGenerator[asyncpg.Connection]:
@@ -177,14 +187,20 @@ class Database:
         finally:
             await connection.close()
 
+    async def dedicated(self) -> psycopg.AsyncConnection:
+        """A connection in autocommit mode that is the caller's to close. Raises
+        DatabaseUnavailableError."""
+        return await self._connect()
+
     @asynccontextmanager
-    async def lookups(self) -> AsyncGenerator[psycopg.AsyncConnection]:
-        """The connection for quick catalog queries, to one user at a time.
+    async def lookups(self, line: str = "catalog") -> AsyncGenerator[psycopg.AsyncConnection]:
+        """The connection for quick queries of one kind, to one user at a time.
 
         Raises DatabaseUnavailableError.
         """
-        async with self._lock:
-            connection = await self._fresh_lookups()
+        one = self._lines.setdefault(line, _Line())
+        async with one.turn:
+            connection = await self._fresh(one)
             try:
                 async with asyncio.timeout(self._silence):
                     yield connection
@@ -196,16 +212,16 @@ class Database:
                     raise DatabaseUnavailableError("Database is unreachable") from error
                 raise
             finally:
-                self._looked_up = time.monotonic()
+                one.used = time.monotonic()
 
-    async def _fresh_lookups(self) -> psycopg.AsyncConnection:
-        """The connection for look-ups, made anew if it broke while nobody used it."""
-        connection = self._lookups
-        if connection is not None and time.monotonic() - self._looked_up > IDLE_SECONDS:
+    async def _fresh(self, line: _Line) -> psycopg.AsyncConnection:
+        """The connection of a line, made anew if it broke while nobody used it."""
+        connection = line.connection
+        if connection is not None and time.monotonic() - line.used > IDLE_SECONDS:
             with contextlib.suppress(psycopg.OperationalError):
                 await connection.execute("select 1")
         if connection is None or connection.closed:
-            connection = self._lookups = await self._connect()
+            connection = line.connection = await self._connect()
         return connection
 
     async def _connect(self) -> psycopg.AsyncConnection:

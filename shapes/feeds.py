@@ -11,8 +11,8 @@ from engine.log.layout import INDEX_STEP, Block, Change
 from engine.lsn import Offset
 from shapes.activation import Activation, OutOfLogError, collect
 from shapes.encoder import Entry
+from shapes.encoders import Encoders
 from shapes.feed import WARM_SECONDS, Feed, RotatedError, end_of
-from shapes.routing import Encoders
 from shapes.shape import Shape
 from shapes.tail import STEP_SECONDS, Tail
 

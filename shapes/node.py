@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import os
-import signal
 import socket
 import time
 from typing import NamedTuple
@@ -33,8 +32,10 @@ from shapes.feed import Feed
 from shapes.feeds import Feeds
 from shapes.http.admission import Admission, Pool
 from shapes.http.api.assembly import make_api
+from shapes.http.api.trigger_streams import TriggerStreams
 from shapes.http.application import Application
 from shapes.http.crowd import Crowd
+from shapes.http.departure import serve_until_told
 from shapes.http.front import Front
 from shapes.http.limits import Limits
 from shapes.http.live_limit import LiveLimit
@@ -44,14 +45,24 @@ from shapes.http.regulars import Regulars
 from shapes.http.server import Server
 from shapes.http.shape_endpoint import ShapeEndpoint
 from shapes.http.sse import Streams
+from shapes.http.streams.stream_api import StreamServices, make_stream_api
+from shapes.http.streams.subscription_routes import subscription_routes
 from shapes.library import Library
 from shapes.snapshot import Snapshots
 from shapes.snapshot_store import SnapshotStore
+from shapes.streams.event_streams import EventStreams
+from shapes.streams.hub import StreamHub
+from shapes.streams.store import StreamStore
+from shapes.streams.subscriptions.courier import Courier
+from shapes.streams.subscriptions.driver import make_driver
+from shapes.streams.subscriptions.subscriptions import Subscriptions
+from shapes.streams.writer import StreamWriter
 from shapes.subset import Subsets
 from shapes.table_ledger import TableLedger
 from shapes.tail import Tail
 from shapes.windows.clock import WindowClock
 from shapes.windows.ledger import WindowLedger
+from shapes.wish import Wish
 
 log = logging.getLogger("node")
 
@@ -60,10 +71,10 @@ FEW_SHAPES = 256
 """Letting go of so many is not worth a look for memory that could be given back."""
 SETTLING_SECONDS = 90.0
 """By then what was remembered of ended shapes, for those who might have come back, has gone, too."""
+FEW_READERS = 256
+"""A node with no more of them, and few shapes, has so little to do that another may take its place."""
 REST_SECONDS = 0.5
 SNAPSHOT_SWEEP_SECONDS = 300.0
-STOP_SECONDS = 2.5
-"""How long answers may go on when the node is told to stop; its supervisor waits a little longer."""
 DELETION_SECONDS = 0.1
 MEASURE_SECONDS = 1.0
 
@@ -71,6 +82,7 @@ MEASURE_SECONDS = 1.0
 class Shared(NamedTuple):
     """What a node's server and its application both use."""
 
+    number: int
     meter: NodeMeter
     admission: Admission
     crowd: Crowd
@@ -90,6 +102,7 @@ class Node:
             raise SettingsError("no database to follow: set DATABASE_URL or --database-url")
         self._settings = settings
         self._board = board
+        self._wish = Wish(board, shared.number)
         self._database = Database(
             settings.query_url or settings.database_url,
             settings.db_pool_size // settings.nodes,
@@ -153,11 +166,29 @@ class Node:
             *(settings, self.tail, self.library, self._definitions, subsets),
             *(self._polls, self._streams, shared.admission, shared.authority),
         )
+        store = StreamStore(self._database, self.tail)
+        self.tail.hub = hub = StreamHub(store, self.tail)
+        self.stream_services = StreamServices(
+            store, StreamWriter(self._database), hub, EventStreams(hub, store, self._leases)
+        )
+        self._trigger_streams = TriggerStreams(
+            *(settings, self._database, self.tail, self._leases, self.stream_services)
+        )
+        courier = Courier(local=settings.insecure, trusted=settings.webhook_hosts)
+        subscriptions = Subscriptions(self._database, shared.authority)
+        self._driver = make_driver(settings, self._database, hub, subscriptions, courier)
         api = make_api(
             *(settings, self._database, endpoint),
-            *(shared.authority, shared.limit, shared.regulars),
+            *(shared.authority, shared.limit, shared.regulars, self._trigger_streams.routes),
         )
-        self.application = Application(endpoint, self.tail, board, api, _demo_routes(settings))
+        stream_api = make_stream_api(
+            *(settings, self._database, shared.authority, shared.admission, shared.limit),
+            self.stream_services,
+            subscription_routes(subscriptions, shared.authority, courier, settings.public_url),
+        )
+        self.application = Application(
+            *(endpoint, self.tail, board, api, stream_api), _demo_routes(settings)
+        )
 
     async def run(self) -> None:
         """Everything that goes on beside requests, until cancelled."""
@@ -171,6 +202,9 @@ class Node:
                 tasks.create_task(self._rest())
                 tasks.create_task(self._measure())
                 tasks.create_task(self._leases.run())
+                tasks.create_task(self.stream_services.writer.run())
+                tasks.create_task(self._trigger_streams.run())
+                tasks.create_task(self._driver.run())
                 if self._settings.enable_delete:
                     tasks.create_task(self._follow_deletions())
         finally:
@@ -184,6 +218,7 @@ class Node:
         """Answer those who wait, so that nobody is cut off when this node ends."""
         self._polls.stop()
         self._streams.stop()
+        self.stream_services.event_streams.stop()
 
     def _start_over(self) -> None:
         self._feeds.forget_all()
@@ -258,6 +293,9 @@ class Node:
             elif time.monotonic() > settled:
                 settled = math.inf
                 give_back()
+            readers = len(self._polls) + len(self._crowd) + len(self._streams)
+            few = readers <= FEW_READERS and len(self._feeds) <= FEW_SHAPES
+            self._wish.look(idle=few and settled == math.inf)
 
 
 def _demo_routes(settings: Settings) -> list[BaseRoute]:
@@ -269,12 +307,13 @@ def _demo_routes(settings: Settings) -> list[BaseRoute]:
 
 
 async def serve(settings: Settings, bound: socket.socket) -> None:
-    """Serve on a bound socket until SIGTERM or SIGINT."""
+    """Serve on a bound socket until told to end."""
     board = Board.inherited()
     authority = Authority(settings)
     front = Front(settings, board, authority)
-    number = int(os.environ.get(NODE_VARIABLE) or 1)
-    meter = NodeMeter(Numbers.inherited(), number, settings.nodes)
+    number = int(os.environ.get(NODE_VARIABLE) or 0)
+    # One more than there are: that of a node's successor, while both are there.
+    meter = NodeMeter(Numbers.inherited(), number or 1, settings.nodes + 1)
     admission = Admission(settings.max_concurrent_requests, *meter.admission())
     leases = Leases(authority)
     limit = LiveLimit(settings.max_live_requests, *meter.live())
@@ -290,34 +329,19 @@ async def serve(settings: Settings, bound: socket.socket) -> None:
         on_stop=front.stop,
     )
     await server.start(bound)
-    shared = Shared(meter, admission, crowd, authority, leases, limit, regulars)
+    shared = Shared(number, meter, admission, crowd, authority, leases, limit, regulars)
     background = asyncio.create_task(_run(settings, front, board, shared))
-    # A node whose follower has failed must not go on answering: it starts over.
-    await asyncio.wait([background, _told_to_stop()], return_when=asyncio.FIRST_COMPLETED)
-    await server.stop(STOP_SECONDS)
+    await serve_until_told(server, background, settings)
     background.cancel()
     await asyncio.wait([background])
     if not background.cancelled() and (error := background.exception()):
         raise error
 
 
-def _told_to_stop() -> asyncio.Future[None]:
-    loop = asyncio.get_running_loop()
-    told: asyncio.Future[None] = loop.create_future()
-
-    def tell() -> None:
-        if not told.done():
-            told.set_result(None)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, tell)
-    return told
-
-
 async def _run(settings: Settings, front: Front, board: Board, shared: Shared) -> None:
     node = Node(settings, await _open_log(settings), board, shared)
     front.open(node.application, node.stop)
-    board.serve(int(os.environ.get(NODE_VARIABLE) or 0))
+    board.serve(shared.number)
     log.info("serving")
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(node.run())

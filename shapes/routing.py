@@ -2,78 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 
-from engine.log.layout import INDEX_STEP, Block, RelationVersion, Row
-from engine.log.reader import LogReader
+from engine.log.layout import INDEX_STEP, NOTICE_IDENTITY, Block, RelationVersion, Row
 from engine.lsn import Offset
 from engine.postgres.table import Table
-from engine.replication.tick import TICK_IDENTITY, window_key
-from shapes.encoder import DELETE, INSERT, REKEY, UPDATE, Encoder, Entry, make_encoder
+from engine.replication.tick import TICK_IDENTITY
+from shapes.encoder import DELETE, INSERT, REKEY, UPDATE, Entry
+from shapes.encoders import Encoders
 from shapes.router import Router
 from shapes.routes import Routes, Subscriber, TableRoutes, WindowRoutes
-from shapes.shape import Projection, Shape
+from shapes.shape import Shape
 from shapes.windows.window import Window
-
-
-class Encoders:
-    """Encoders by projection, relation version and replica mode, made when first needed."""
-
-    def __init__(self, log: LogReader) -> None:
-        self._log = log
-        self._versions: dict[int, RelationVersion] = {}
-        self._encoders: dict[tuple[Projection, int, bool], Encoder] = {}
-
-    def cutoff(self, shape: Shape, position: Offset) -> str | None:
-        """The cut-off of a shape's window at a place in the log."""
-        if shape.window is None:
-            return None
-        return self._log.cutoff(window_key(shape.table.oid, *shape.window), position)
-
-    def version(self, number: int) -> RelationVersion:
-        version = self._versions.get(number)
-        if version is None:
-            version = self._versions[number] = self._log.relation(number)
-        return version
-
-    def encoder(self, shape: Shape, version: int) -> Encoder:
-        key = (shape.projection, version, shape.full_replica)
-        encoder = self._encoders.get(key)
-        if encoder is None:
-            encoder = self._encoders[key] = make_encoder(
-                shape.projection, self.version(version), full_replica=shape.full_replica
-            )
-        return encoder
-
-    def encode(self, shape: Shape, entries: list[Entry]) -> list[bytes]:
-        """Messages of entries that end with a complete transaction."""
-        return self.encode_some(shape, entries, 0, sys.maxsize)[0]
-
-    def encode_some(
-        self, shape: Shape, entries: list[Entry], next_lsn: int, most: int
-    ) -> tuple[list[bytes], int]:
-        """Messages until they have `most` bytes, and of how many entries they are.
-
-        `next_lsn` is the commit LSN of the entry that follows these, 0 if none does.
-        """
-        messages: list[bytes] = []
-        final = len(entries) - 1
-        for position, entry in enumerate(entries):
-            following = next_lsn if position == final else entries[position + 1].lsn
-            for message in self.encoder(shape, entry.version).encode(
-                entry, last=following != entry.lsn
-            ):
-                messages.append(message)
-                most -= len(message) + 2
-            if most <= 0:
-                return messages, position + 1
-        return messages, len(entries)
-
-    def clear(self) -> None:
-        """Forget everything: relation versions mean something else in another epoch of the log."""
-        self._versions.clear()
-        self._encoders.clear()
 
 
 class Routing:
@@ -84,14 +24,19 @@ class Routing:
         encoders: Encoders,
         on_version: Callable[[RelationVersion], None] | None = None,
         *,
+        on_notice: Callable[[bytes], None] | None = None,
         cutoff: str | None = None,
     ) -> None:
-        """`on_version` hears of relation versions that come up, whether anybody follows them or not.
+        """`on_version` hears of relation versions that come up, whether anybody follows them or not;
+        `on_notice` of what was appended to streams.
 
         With `cutoff` that is every window's for good: the rows that ticks name are still deletes.
         """
         self._encoders = encoders
         self._on_version = on_version
+        self._on_notice = on_notice
+        self._notices: set[int] = set()
+        """Relation versions that stand for streams."""
         self._cutoff = cutoff
         self._tables: dict[int, TableRoutes] = {}
         self._by_version: dict[int, list[tuple[TableRoutes, Router[Subscriber]]]] = {}
@@ -143,19 +88,26 @@ class Routing:
     def apply(self, block: Block, after: Offset) -> None:
         """Let every subscriber record its changes of `block`, as far as they come after `after`."""
         routed = False
+        skip = after.index if after.lsn == block.commit_lsn else 0
         for version in block.relations:
             routes = self._by_version.get(version)
             if routes is None:
-                if self._encoders.version(version).replica_identity == TICK_IDENTITY:
+                identity = self._encoders.version(version).replica_identity
+                if identity == TICK_IDENTITY:
                     self._tick(block, version, after)
                     return
-                routes = self._resolve(version, block.commit_lsn)
+                if identity == NOTICE_IDENTITY:
+                    self._notices.add(version)
+                    routes = self._by_version[version] = []
+                else:
+                    routes = self._resolve(version, block.commit_lsn)
+            if version in self._notices:
+                self._note(block, skip)
             routed = routed or bool(routes)
         if not routed:
             return
         self._failed.clear()
         index = block.index - INDEX_STEP
-        skip = after.index if after.lsn == block.commit_lsn else 0
         for version, operation, new, old in block.changes():
             index += INDEX_STEP
             if index <= skip:
@@ -177,6 +129,13 @@ class Routing:
                     self.ended += [(one, block.commit_lsn) for one in routes.subscribers]
                 else:
                     self._incomplete(routes.plain, router, block, index, version, new, old, new)
+
+    def _note(self, block: Block, skip: int) -> None:
+        if self._on_notice is None:
+            return
+        for place, (_, operation, new, _) in enumerate(block.changes()):
+            if operation == "S" and new is not None and block.index + INDEX_STEP * place > skip:
+                self._on_notice(str(new[0]).encode("latin-1"))
 
     # -- windows -----------------------------------------------------------------------------------
 

@@ -16,10 +16,12 @@ from engine.log.reader import LogReader
 from engine.lsn import Offset
 from engine.postgres.table import Table
 from engine.processes.board import Board
+from shapes.encoders import Encoders
 from shapes.feed import Feed
 from shapes.readiness import NotReadyError, reason
-from shapes.routing import Encoders, Routing
+from shapes.routing import Routing
 from shapes.shared_encoding import SharedEncoding
+from shapes.streams.hub import StreamHub
 
 log = logging.getLogger("node")
 
@@ -55,7 +57,9 @@ class Tail:
         self.log = log_reader
         self.encoders = Encoders(log_reader)
         self._on_version = on_version
-        self.routing = Routing(self.encoders, on_version)
+        self.hub: StreamHub | None = None
+        """Hears of what was appended to streams. To be set before this runs."""
+        self.routing = Routing(self.encoders, on_version, on_notice=self._note)
         state = log_reader.state()
         self.epoch = state.epoch
         self.cursor = Offset(state.end_lsn, 0)
@@ -190,7 +194,14 @@ class Tail:
                     if isinstance(subscriber, Feed):
                         subscriber.publish(self.last_commit_end, encode)
             touched.clear()
+        if self.hub is not None:
+            # After the rows of its transaction.
+            self.hub.publish()
         self._advance(self.processed.lsn)
+
+    def _note(self, content: bytes) -> None:
+        if self.hub is not None:
+            self.hub.note(content)
 
     def _advance(self, lsn: int) -> None:
         if self.between_transactions and lsn > self.processed.lsn:
@@ -216,13 +227,15 @@ class Tail:
                 subscriber.rotate()
         self.starts += 1
         self.encoders.clear()
-        self.routing = Routing(self.encoders, self._on_version)
+        self.routing = Routing(self.encoders, self._on_version, on_notice=self._note)
         self.epoch = state.epoch
         self.cursor = self.processed = state.horizon
         self.last_commit_end = state.horizon.lsn
         # A pulse of the old epoch says nothing about the new one.
         self._ear.listen()
         self._progress = 0
+        if self.hub is not None:
+            self.hub.start_over()
         self._on_start_over()
 
     def _listen(self) -> None:

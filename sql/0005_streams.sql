@@ -12,6 +12,22 @@
 --
 -- The streams of a run are those below runs/<id of the run>/, with JSON messages.
 
+-- The partitions of stream_chunks. Whatever is appended goes to the last one that is in use already;
+-- retention drops the first ones. Transactions that had begun when a partition was opened may not see
+-- it before they end, so a new one is used only by those that begin later.
+create table pgtide.stream_parts (
+    part integer primary key,
+    used_from timestamptz not null default clock_timestamp() + interval '10 s'
+);
+
+-- Which partition to append to.
+create function pgtide.current_stream_part() returns integer
+language sql stable
+as $$
+    select coalesce(max(part) filter (where used_from <= now()), min(part))
+    from pgtide.stream_parts
+$$;
+
 create table pgtide.streams (
     id bigint generated always as identity primary key,
     environment_id text not null default 'default',
@@ -44,14 +60,17 @@ create table pgtide.streams (
     forks integer not null default 0,
     deleted_at timestamptz,
     created_at timestamptz not null default now(),
-    check (head <= tail and fork_position <= tail)
+    -- Whoever reads it (also what it has of others, if it is a fork) need not look into older parts.
+    first_part integer not null default pgtide.current_stream_part(),
+    check (head <= tail and fork_position <= tail),
+    -- Those that are deleted but still read by forks keep the path.
+    constraint streams_path_key unique (environment_id, path)
 ) with (fillfactor = 50);
-
--- One living stream per path. Those that are deleted but still read by forks keep the path.
-create unique index streams_path_index on pgtide.streams (environment_id, path);
 
 -- For the sweep of what has expired.
 create index streams_expiry_index on pgtide.streams (expires_at) where expires_at is not null;
+
+create index streams_parent_index on pgtide.streams (parent_id) where parent_id is not null;
 
 -- Streams that are gone and whose messages are still to be deleted.
 create table pgtide.stream_remains (
@@ -64,15 +83,9 @@ create table pgtide.stream_producers (
     producer text not null,
     epoch bigint not null,
     sequence bigint not null,
+    used_at timestamptz not null default now(),
     primary key (stream_id, producer)
 ) with (fillfactor = 70);
-
--- The partitions of stream_chunks. Whatever is appended goes to the last one; retention drops the
--- first ones.
-create table pgtide.stream_parts (
-    part integer primary key,
-    opened_at timestamptz not null default clock_timestamp()
-);
 
 -- What was appended: one or more messages that came together. JSON messages are joined by commas,
 -- without brackets around them; others are bytes without borders.
@@ -89,9 +102,12 @@ create table pgtide.stream_chunks (
 -- Large chunks are mostly compressed already, or compressed again for each reader.
 alter table pgtide.stream_chunks alter column data set storage external;
 
--- Opens the next partition; what is appended from now on goes there.
+-- Opens the next partition; what is appended soon goes there. Attaching it, other than making it in
+-- its place, waits for nobody who appends or reads.
 create function pgtide.open_stream_part() returns integer
-language plpgsql security definer set search_path = pg_catalog
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
 as $$
 declare
     number integer;
@@ -100,11 +116,14 @@ begin
     lock table pgtide.stream_parts in share row exclusive mode;
     select coalesce(max(part), 0) + 1 into number from pgtide.stream_parts;
     execute format(
-        'create table pgtide.stream_chunks_%s partition of pgtide.stream_chunks for values in (%s)',
-        number, number
+        'create table pgtide.stream_chunks_%s (
+            like pgtide.stream_chunks including defaults including constraints including storage
+                including indexes
+        )', number
     );
     execute format(
-        'alter table pgtide.stream_chunks_%s alter column data set storage external', number
+        'alter table pgtide.stream_chunks attach partition pgtide.stream_chunks_%s
+        for values in (%s)', number, number
     );
     insert into pgtide.stream_parts (part) values (number);
     return number;
@@ -113,40 +132,105 @@ $$;
 
 select pgtide.open_stream_part();
 
--- Drops a partition that is not the last one. Streams that had messages in it begin later now.
+-- Streams that have messages in a partition that is to be dropped begin later now: some of them, those
+-- with the next higher ids, so that nobody who appends waits for long. The last id; null after all.
+create function pgtide.leave_stream_part(
+    which integer, after bigint default 0, most integer default 500
+) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '500ms'
+as $$
+declare
+    last_id bigint := after;
+    upto bigint;
+begin
+    if which is null or which not in (select part from pgtide.stream_parts)
+        or which >= pgtide.current_stream_part()
+    then
+        raise exception 'stream part % cannot be dropped: it is not there, or in use', which
+            using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    for turn in 1..most loop
+        execute format(
+            'select stream_id, position + messages from pgtide.stream_chunks_%s
+             where stream_id = (
+                select min(stream_id) from pgtide.stream_chunks_%s where stream_id > $1
+             )
+             order by position desc limit 1', which, which
+        ) into last_id, upto using last_id;
+        exit when last_id is null;
+        update pgtide.streams as one set head = upto
+        where one.id = last_id and one.head < upto;
+    end loop;
+    return last_id;
+end
+$$;
+
+-- Drops a partition that is before the one in use. Streams that had messages in it begin later now;
+-- if there are many, let them leave it first (leave_stream_part). For its last step nobody may be
+-- appending or reading: it gives up after half a second (55P03), before anybody is taken for part of
+-- a deadlock. Try it again.
 create function pgtide.drop_stream_part(which integer) returns void
-language plpgsql security definer set search_path = pg_catalog
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '500ms'
 as $$
 begin
     lock table pgtide.stream_parts in share row exclusive mode;
     if which is null or which not in (select part from pgtide.stream_parts)
-        or which = (select max(part) from pgtide.stream_parts)
+        or which >= pgtide.current_stream_part()
     then
-        raise exception 'stream part % cannot be dropped: it is not there, or in use', which;
+        raise exception 'stream part % cannot be dropped: it is not there, or in use', which
+            using errcode = 'object_not_in_prerequisite_state';
     end if;
+    -- Whoever has appended to it has come to his end.
+    execute format('lock table pgtide.stream_chunks_%s in share mode', which);
     execute format(
-        'update pgtide.streams as stream set head = greatest(stream.head, gone.upto)
+        'update pgtide.streams as stream set head = gone.upto
          from (
             select stream_id, max(position + messages) as upto
             from pgtide.stream_chunks_%s group by stream_id
          ) as gone
-         where stream.id = gone.stream_id', which
+         where stream.id = gone.stream_id and stream.head < gone.upto', which
+    );
+    -- And forks that have some of these messages.
+    execute format(
+        'update pgtide.streams as fork set head = gone.upto
+         from (
+            select heir.id, max(least(chunk.position + chunk.messages, (step->>1)::bigint)) as upto
+            from pgtide.streams as heir
+            cross join jsonb_array_elements(heir.lineage) as step
+            cross join lateral (
+                select one.position, one.messages from pgtide.stream_chunks_%s as one
+                where one.stream_id = (step->>0)::bigint and one.position < (step->>1)::bigint
+                order by one.position desc limit 1
+            ) as chunk
+            where heir.parent_id is not null
+            group by heir.id
+         ) as gone
+         where fork.id = gone.id and fork.head < gone.upto', which
     );
     execute format('drop table pgtide.stream_chunks_%s', which);
     delete from pgtide.stream_parts where part = which;
 end
 $$;
 
-revoke execute on function pgtide.open_stream_part(), pgtide.drop_stream_part(integer) from public;
+revoke execute on function
+    pgtide.open_stream_part(), pgtide.leave_stream_part(integer, bigint, integer),
+    pgtide.drop_stream_part(integer)
+from public;
 
--- Tells pgtide what was appended, or what else became of a stream, as a part of the transaction. `flags`: 1 it is
--- closed, 2 it is gone. Small chunks go along. The layout is that of shapes/streams/notice.py.
+-- Tells pgtide what was appended, or what else became of a stream, as a part of the transaction.
+-- `flags`: 1 it is closed, 2 it is gone. Small chunks go along. The layout is that of
+-- shapes/streams/notice.py.
 create function pgtide.stream_notice(
     stream_id bigint, at bigint, messages integer, flags integer, created_at timestamptz, data bytea
 ) returns void
-language sql
+language plpgsql
 as $$
-    select pg_logical_emit_message(
+begin
+    perform pg_logical_emit_message(
         true,
         'pgtide:streams',
         int8send(stream_id) || int8send(at) || int4send(messages) || int4send(flags)
@@ -155,10 +239,35 @@ as $$
                 then int4send(octet_length(data)) || data
                 else int4send(-1)
             end
-    )
+    );
+end
 $$;
 
--- Makes a stream; false if it is there already (as whatever it is).
+-- Whether a stream of this type holds JSON.
+create function pgtide.is_json_type(content_type text) returns boolean
+language sql immutable strict parallel safe
+as $$
+    select content_type = 'application/json'
+        or lower(trim(split_part(content_type, ';', 1))) = 'application/json'
+$$;
+
+-- When a stream expires that was used at this moment. It moves in steps, because whoever moves it has
+-- an index to change.
+create function pgtide.later_expiry(
+    expires_at timestamptz, ttl_seconds bigint, moment timestamptz
+) returns timestamptz
+language sql stable
+as $$
+    select case
+        when ttl_seconds is null
+            or expires_at > moment + make_interval(secs => ttl_seconds * 0.95)
+        then expires_at
+        else moment + make_interval(secs => ttl_seconds)
+    end
+$$;
+
+-- Makes a stream; false if it is there already (as whatever it is). With `ttl` it is gone when it was
+-- neither read nor appended to for so long.
 create function pgtide.create_stream(
     stream text,
     content_type text default 'application/octet-stream',
@@ -167,20 +276,111 @@ create function pgtide.create_stream(
 ) returns boolean
 language plpgsql
 as $$
+declare
+    seconds bigint := ceil(extract(epoch from ttl));
+    target record;
 begin
-    insert into pgtide.streams (environment_id, path, content_type, ttl_seconds, expires_at)
-    values (
-        environment, stream, create_stream.content_type,
-        ceil(extract(epoch from ttl))::bigint, clock_timestamp() + ttl
-    )
-    on conflict (environment_id, path) do nothing;
-    return found;
+    if stream is null or octet_length(stream) not between 1 and 1024
+        or stream ~ '(^|/)\.{0,2}(/|$)' or stream ~ '[\x01-\x1f\x7f]'
+    then
+        raise exception 'a stream cannot be called %: 1 to 1024 bytes, no control characters, and '
+            'between slashes neither nothing nor . or ..', coalesce(quote_literal(stream), 'null')
+            using errcode = 'invalid_parameter_value';
+    end if;
+    if content_type is null or content_type !~ '^[!-~]([ -~]*[!-~])?$' then
+        raise exception 'no content type: %', coalesce(quote_literal(content_type), 'null')
+            using errcode = 'invalid_parameter_value';
+    end if;
+    loop
+        -- Waits for whoever is making it right now.
+        insert into pgtide.streams (environment_id, path, content_type, ttl_seconds, expires_at)
+        values (
+            environment, stream, create_stream.content_type,
+            seconds, clock_timestamp() + make_interval(secs => seconds)
+        )
+        on conflict on constraint streams_path_key do nothing;
+        if found then
+            return true;
+        end if;
+        select one.id, one.deleted_at is null and one.forks = 0
+            and one.expires_at <= clock_timestamp() as expired
+        into target
+        from pgtide.streams as one
+        where one.environment_id = environment and one.path = stream for update;
+        if found then
+            if not target.expired or target.expired is null then
+                return false;
+            end if;
+            perform pgtide.remove_stream(target.id);
+        end if;
+    end loop;
+end
+$$;
+
+-- Removes a stream that the caller has locked. While forks read from it, only its name is gone;
+-- with the last fork of a removed stream it goes, too.
+create function pgtide.remove_stream(which bigint) returns void
+language plpgsql
+as $$
+declare
+    moment timestamptz := clock_timestamp();
+    next_one bigint := which;
+    gone record;
+begin
+    while next_one is not null loop
+        update pgtide.streams as one set deleted_at = coalesce(one.deleted_at, moment)
+        where one.id = next_one
+        returning one.id, one.tail, one.forks, one.parent_id into gone;
+        perform pgtide.stream_notice(gone.id, gone.tail, 0, 2, moment, '');
+        exit when gone.forks > 0;
+        delete from pgtide.streams as one where one.id = gone.id;
+        insert into pgtide.stream_remains (stream_id) values (gone.id);
+        next_one := null;
+        update pgtide.streams as one set forks = one.forks - 1
+        where one.id = gone.parent_id and one.forks > 0
+        returning case
+            when one.forks = 0 and (one.deleted_at is not null or one.expires_at <= moment)
+            then one.id
+        end into next_one;
+    end loop;
+end
+$$;
+
+-- Locks a stream until the end of the transaction. If there is none, or it has expired, it is made
+-- with this content type; without one, the answer is null.
+create function pgtide.lock_stream(stream text, environment text, new_type text default null)
+returns pgtide.streams
+language plpgsql
+as $$
+declare
+    target pgtide.streams;
+begin
+    loop
+        select one.* into target from pgtide.streams as one
+        where one.environment_id = environment and one.path = stream for update;
+        if target.id is not null then
+            if target.deleted_at is null
+                and (target.expires_at is null or target.expires_at > clock_timestamp())
+            then
+                return target;
+            elsif target.forks > 0 then
+                raise exception 'stream % is gone, but forks of it are left: append to another path',
+                    stream using errcode = 'object_not_in_prerequisite_state';
+            end if;
+            perform pgtide.remove_stream(target.id);
+        end if;
+        if new_type is null then
+            return null;
+        end if;
+        perform pgtide.create_stream(stream, new_type, null, environment);
+    end loop;
 end
 $$;
 
 -- Appends one chunk of `messages` messages, and makes the stream if there is none. Returns the
--- position behind it. With a producer, a chunk whose sequence has been appended before is left out; sequences begin at 0
--- and have no gaps, and begin again with a higher epoch.
+-- position behind it. With a producer, a chunk whose sequence has been appended before is left out;
+-- sequences begin at 0 and have no gaps, and begin again with a higher epoch. `new_type` says what
+-- the data is: that of application/json has to be JSON already, messages joined by commas.
 create function pgtide.append_chunk(
     stream text,
     data bytea,
@@ -195,65 +395,74 @@ language plpgsql
 as $$
 declare
     target pgtide.streams;
-    last record;
-    moment timestamptz := clock_timestamp();
+    last pgtide.stream_producers;
+    moment timestamptz;
 begin
-    if data is null or octet_length(data) = 0 then
-        raise exception 'nothing to append to stream %', stream using errcode = '22023';
+    if data is null or octet_length(data) = 0 or octet_length(data) > 16777216 then
+        raise exception 'cannot append % bytes to stream %: 1 to 16777216', octet_length(data), stream
+            using errcode = 'invalid_parameter_value';
     end if;
-    select * into target from pgtide.streams as one
-    where one.environment_id = environment and one.path = stream for update;
-    if not found then
-        perform pgtide.create_stream(stream, new_type, null, environment);
-        select * into strict target from pgtide.streams as one
-        where one.environment_id = environment and one.path = stream for update;
-    end if;
-    if target.deleted_at is not null or target.expires_at <= moment then
-        raise exception 'stream % is gone: append to another path', stream using errcode = '55000';
-    end if;
+    target := pgtide.lock_stream(stream, environment, new_type);
     if producer is not null then
-        select had.epoch, had.sequence into last from pgtide.stream_producers as had
-        where had.stream_id = target.id and had.producer = append_chunk.producer;
-        if found and (append_chunk.epoch < last.epoch) then
-            raise exception 'producer % of stream % goes on elsewhere, with epoch %',
-                producer, stream, last.epoch using errcode = '55000';
+        if sequence is null or sequence < 0 or epoch is null or epoch < 0 or producer = '' then
+            raise exception 'a producer needs a name, an epoch and a sequence that are not negative'
+                using errcode = 'invalid_parameter_value';
         end if;
-        if found and append_chunk.epoch = last.epoch and append_chunk.sequence <= last.sequence then
+        select had.* into last from pgtide.stream_producers as had
+        where had.stream_id = target.id and had.producer = append_chunk.producer;
+        if append_chunk.epoch < last.epoch then
+            raise exception 'producer % of stream % goes on elsewhere, with epoch %',
+                producer, stream, last.epoch using errcode = 'object_not_in_prerequisite_state';
+        end if;
+        if append_chunk.epoch = last.epoch and append_chunk.sequence <= last.sequence then
             return target.tail;
         end if;
-        if sequence is distinct from (
-            case when found and append_chunk.epoch = last.epoch then last.sequence + 1 else 0 end
+        if append_chunk.sequence <> (
+            case when append_chunk.epoch = last.epoch then last.sequence + 1 else 0 end
         ) then
             raise exception 'a sequence of producer % of stream % is missing before %',
-                producer, stream, sequence using errcode = '55000';
+                producer, stream, sequence using errcode = 'object_not_in_prerequisite_state';
         end if;
-        insert into pgtide.stream_producers (stream_id, producer, epoch, sequence)
-        values (target.id, append_chunk.producer, append_chunk.epoch, append_chunk.sequence)
-        on conflict (stream_id, producer) do update
-        set epoch = excluded.epoch, sequence = excluded.sequence;
     end if;
     if target.closed then
-        raise exception 'stream % is closed', stream using errcode = '55000';
+        raise exception 'stream % is closed', stream
+            using errcode = 'object_not_in_prerequisite_state';
     end if;
+    if pgtide.is_json_type(target.content_type) then
+        if new_type <> 'application/json' then
+            perform convert_from(data, 'UTF8')::json;
+        end if;
+    elsif new_type = 'application/json' then
+        raise exception 'stream % is %, not JSON: append text or bytes', stream, target.content_type
+            using errcode = 'datatype_mismatch';
+    end if;
+    moment := clock_timestamp();
     insert into pgtide.stream_chunks (part, stream_id, position, messages, created_at, data)
     values (
-        (select max(part) from pgtide.stream_parts), target.id, target.tail,
-        append_chunk.messages, moment, append_chunk.data
+        -- As pgtide.current_stream_part() has it, without the price of a call.
+        (
+            select coalesce(max(part) filter (where used_from <= now()), min(part))
+            from pgtide.stream_parts
+        ),
+        target.id, target.tail, append_chunk.messages, moment, append_chunk.data
     );
     update pgtide.streams as one
     set tail = one.tail + append_chunk.messages,
         bytes = one.bytes + octet_length(append_chunk.data),
-        expires_at = case
-            when one.ttl_seconds is null then one.expires_at
-            else moment + make_interval(secs => one.ttl_seconds)
-        end
+        expires_at = pgtide.later_expiry(one.expires_at, one.ttl_seconds, moment)
     where one.id = target.id;
+    if producer is not null then
+        insert into pgtide.stream_producers as had (stream_id, producer, epoch, sequence)
+        values (target.id, append_chunk.producer, append_chunk.epoch, append_chunk.sequence)
+        on conflict on constraint stream_producers_pkey do update
+        set epoch = excluded.epoch, sequence = excluded.sequence, used_at = now();
+    end if;
     perform pgtide.stream_notice(target.id, target.tail, messages, 0, moment, data);
     return target.tail + messages;
 end
 $$;
 
--- Text, to a stream of text; to one of JSON, if it is JSON: one message.
+-- Text. In a stream of JSON it has to be JSON and is one message.
 create function pgtide.append(
     stream text,
     data text,
@@ -262,20 +471,11 @@ create function pgtide.append(
     sequence bigint default null,
     environment text default 'default'
 ) returns bigint
-language plpgsql
+language sql
 as $$
-begin
-    if exists (
-        select from pgtide.streams as one
-        where one.environment_id = environment and one.path = stream
-            and lower(trim(split_part(one.content_type, ';', 1))) = 'application/json'
-    ) then
-        perform data::json;
-    end if;
-    return pgtide.append_chunk(
+    select pgtide.append_chunk(
         stream, convert_to(data, 'UTF8'), 'text/plain', 1, producer, epoch, sequence, environment
-    );
-end
+    )
 $$;
 
 -- Bytes, as they are.
@@ -306,8 +506,57 @@ create function pgtide.append(
 language sql
 as $$
     select pgtide.append_chunk(
-        stream, convert_to(data::text, 'UTF8'), 'application/json', 1, producer, epoch, sequence, environment
+        stream, convert_to(data::text, 'UTF8'), 'application/json', 1, producer, epoch, sequence,
+        environment
     )
+$$;
+
+-- One JSON message, in the very spelling of the value.
+create function pgtide.append(
+    stream text,
+    data json,
+    producer text default null,
+    epoch bigint default 0,
+    sequence bigint default null,
+    environment text default 'default'
+) returns bigint
+language sql
+as $$
+    select pgtide.append_chunk(
+        stream, convert_to(data::text, 'UTF8'), 'application/json', 1, producer, epoch, sequence,
+        environment
+    )
+$$;
+
+-- Appends one JSON message to a stream of a run, which is at runs/<run>/<key>. The run's
+-- realtime_streams gets the key when it is used first, so that followers of the run hear of it.
+create function pgtide.append_to_run(
+    run_id text,
+    key text,
+    data jsonb,
+    producer text default null,
+    epoch bigint default 0,
+    sequence bigint default null
+) returns bigint
+language plpgsql
+as $$
+declare
+    run record;
+begin
+    select one.environment_id, key = any(one.realtime_streams) as known into run
+    from pgtide.runs as one where one.id = run_id;
+    if not found then
+        raise exception 'there is no run %', run_id using errcode = 'no_data_found';
+    end if;
+    if not run.known then
+        update pgtide.runs as one set realtime_streams = one.realtime_streams || key
+        where one.id = run_id and key <> all(one.realtime_streams);
+    end if;
+    return pgtide.append_chunk(
+        'runs/' || run_id || '/' || key, convert_to(data::text, 'UTF8'), 'application/json', 1,
+        producer, epoch, sequence, run.environment_id
+    );
+end
 $$;
 
 -- Ends a stream: readers get what there is, and then its end. False if it was closed before.
@@ -315,22 +564,91 @@ create function pgtide.close(stream text, environment text default 'default') re
 language plpgsql
 as $$
 declare
-    target record;
+    target pgtide.streams := pgtide.lock_stream(stream, environment);
+    moment timestamptz := clock_timestamp();
 begin
-    update pgtide.streams as one set closed = true
-    where one.environment_id = environment and one.path = stream and not one.closed
-        and one.deleted_at is null
-    returning one.id, one.tail into target;
-    if not found then
-        if exists (
-            select from pgtide.streams as one
-            where one.environment_id = environment and one.path = stream
-        ) then
-            return false;
-        end if;
-        raise exception 'there is no stream %', stream using errcode = '02000';
+    if target.id is null then
+        raise exception 'there is no stream %', stream using errcode = 'no_data_found';
     end if;
-    perform pgtide.stream_notice(target.id, target.tail, 0, 1, clock_timestamp(), '');
+    if target.closed then
+        return false;
+    end if;
+    update pgtide.streams as one
+    set closed = true,
+        expires_at = pgtide.later_expiry(one.expires_at, one.ttl_seconds, moment)
+    where one.id = target.id;
+    perform pgtide.stream_notice(target.id, target.tail, 0, 1, moment, '');
     return true;
 end
 $$;
+
+-- Deletes a stream; false if there is none. Forks of it keep what they have.
+create function pgtide.delete_stream(stream text, environment text default 'default') returns boolean
+language plpgsql
+as $$
+declare
+    target record;
+begin
+    select one.id,
+        one.deleted_at is null and (one.expires_at is null or one.expires_at > clock_timestamp())
+            as living
+    into target
+    from pgtide.streams as one
+    where one.environment_id = environment and one.path = stream for update;
+    if not found then
+        return false;
+    end if;
+    perform pgtide.remove_stream(target.id);
+    return target.living;
+end
+$$;
+
+comment on table pgtide.streams is
+    'Append-only sequences of messages. Write them with pgtide.append() and pgtide.close().';
+comment on column pgtide.streams.environment_id is 'As in pgtide.runs.';
+comment on column pgtide.streams.path is 'Its name: segments with slashes between them.';
+comment on column pgtide.streams.content_type is 'Of application/json, each message is a value.';
+comment on column pgtide.streams.head is 'The position of the first message that was not dropped yet.';
+comment on column pgtide.streams.tail is 'The position that the next message gets.';
+comment on column pgtide.streams.bytes is 'How many bytes were ever appended.';
+comment on column pgtide.streams.closed is 'Whether nothing more may be appended.';
+comment on column pgtide.streams.ttl_seconds is 'It expires when it was not used for so long.';
+comment on column pgtide.streams.expires_at is 'From then on there is no such stream.';
+comment on column pgtide.streams.forks is 'How many forks read from it.';
+comment on column pgtide.streams.deleted_at is 'Set while a deleted stream is kept for its forks.';
+comment on column pgtide.streams.created_at is 'When it was created.';
+comment on column pgtide.streams.first_part is 'The oldest part that can have messages of it.';
+comment on table pgtide.stream_remains is 'Streams whose messages are still to be deleted.';
+comment on table pgtide.stream_producers is 'Which request of each producer was appended last.';
+comment on table pgtide.stream_parts is 'The partitions of pgtide.stream_chunks.';
+comment on table pgtide.stream_chunks is 'What was appended to streams.';
+comment on function pgtide.open_stream_part() is
+    'Opens the next partition of pgtide.stream_chunks; its number.';
+comment on function pgtide.current_stream_part() is 'The partition that is appended to.';
+comment on function pgtide.drop_stream_part(integer) is
+    'Drops a partition of pgtide.stream_chunks with all messages in it.';
+comment on function pgtide.leave_stream_part(integer, bigint, integer) is
+    'Lets streams begin behind a partition; the last of them, null after all.';
+comment on function pgtide.stream_notice(bigint, bigint, integer, integer, timestamptz, bytea) is
+    'Used by pgtide.append() and others: tells pgtide what became of a stream.';
+comment on function pgtide.is_json_type(text) is 'Whether a content type is application/json.';
+comment on function pgtide.later_expiry(timestamptz, bigint, timestamptz) is
+    'When a stream with this TTL expires that was used at this moment.';
+comment on function pgtide.create_stream(text, text, interval, text) is
+    'Makes a stream; false if it is there already.';
+comment on function pgtide.remove_stream(bigint) is 'Used by pgtide.delete_stream() and others.';
+comment on function pgtide.lock_stream(text, text, text) is 'Used by pgtide.append() and others.';
+comment on function pgtide.append_chunk(text, bytea, text, integer, text, bigint, bigint, text) is
+    'Appends several messages at once; the position behind them.';
+comment on function pgtide.append(text, text, text, bigint, bigint, text) is
+    'Appends text to a stream, which is made if there is none; the position behind it.';
+comment on function pgtide.append(text, bytea, text, bigint, bigint, text) is
+    'Appends bytes to a stream, which is made if there is none; the position behind them.';
+comment on function pgtide.append(text, jsonb, text, bigint, bigint, text) is
+    'Appends a JSON value to a stream, which is made if there is none; the position behind it.';
+comment on function pgtide.append(text, json, text, bigint, bigint, text) is
+    'Appends a JSON value as it is spelled; otherwise as with jsonb.';
+comment on function pgtide.append_to_run(text, text, jsonb, text, bigint, bigint) is
+    'Appends a JSON value to a stream of a run; the position behind it.';
+comment on function pgtide.close(text, text) is 'Ends a stream; false if it was closed before.';
+comment on function pgtide.delete_stream(text, text) is 'Deletes a stream; false if there is none.';

@@ -50,7 +50,15 @@ grant pg_read_all_stats to :"reader";
 -- What the API over HTTP writes: triggering, metadata, wait tokens, packets. Leave it out if pgtide
 -- should only be read from; such requests are then refused.
 grant insert, update, delete on
-    pgtide.runs, pgtide.batches, pgtide.wait_tokens, pgtide.packets, pgtide.trigger_keys
+    pgtide.runs, pgtide.batches, pgtide.wait_tokens, pgtide.packets, pgtide.trigger_keys,
+    pgtide.streams, pgtide.stream_chunks, pgtide.stream_producers, pgtide.stream_remains,
+    pgtide.subscriptions, pgtide.subscription_streams, pgtide.webhook_seed
+to :"reader";
+
+-- Retention of streams: new partitions for what is appended, and old ones dropped.
+grant execute on function
+    pgtide.open_stream_part(), pgtide.leave_stream_part(integer, bigint, integer),
+    pgtide.drop_stream_part(integer)
 to :"reader";
 
 -- What a backend does with runs and what belongs to them.
@@ -58,3 +66,8 @@ grant usage on schema pgtide to :"writer";
 grant select, insert, update, delete on
     pgtide.runs, pgtide.batches, pgtide.wait_tokens, pgtide.packets
 to :"writer";
+
+-- And with streams. What was appended is never changed.
+grant select, insert, update, delete on pgtide.streams, pgtide.stream_producers to :"writer";
+grant select, insert on pgtide.stream_chunks, pgtide.stream_remains to :"writer";
+grant select on pgtide.stream_parts to :"writer";

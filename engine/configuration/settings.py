@@ -193,6 +193,15 @@ class Settings:
         ),
     ] = None
     nodes: Annotated[int, About(COUNT, "HTTP processes that share the port.")] = 2
+    node_renewal_interval: Annotated[
+        float,
+        About(
+            DURATION,
+            "Shortest time between renewals of a node: one that keeps far more memory than it needs "
+            "is replaced by a fresh one, when it has little to do and without losing a request; 0 is "
+            "never.",
+        ),
+    ] = 3600.0
     data_dir: Annotated[
         Path,
         About(
@@ -238,6 +247,15 @@ class Settings:
             "ELECTRIC_INSECURE",
         ),
     ] = False
+    webhook_hosts: Annotated[
+        tuple[str, ...],
+        About(
+            KEYS,
+            "Hosts (`name` or `name:port`) that webhooks of subscriptions may be sent to wherever "
+            "they are, also over plain HTTP. All others have to be public and to use https; with "
+            "`insecure`, http://localhost is accepted.",
+        ),
+    ] = ()
     long_poll_timeout: Annotated[
         float,
         About(

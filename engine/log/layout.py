@@ -26,9 +26,12 @@ relation's column order, `null` for NULL, the number 0 for a TOASTed value that 
 | `T` | truncate of this relation | null | null |
 | `W` | a window's cut-off moves | column, seconds, cut-off before or null, new cut-off | null |
 | `X` | a row leaves that window | null | row, with 0 for most columns |
+| `S` | something was appended to streams | one text: bytes, as Latin-1 characters | null |
 
 A transaction with a tick (`engine.replication.tick`) consists of it alone. Every block of it begins
 with the `W`, and its relation version describes the rows of ticks (`tick.TICK_IDENTITY`).
+The `S` stand among a transaction's other changes, in the order in which all were made; theirs is a
+relation version without columns that stands for all streams (`NOTICE_IDENTITY`).
 
 Only the last block of a transaction carries its end LSN; the others have 0 there.
 """
@@ -49,6 +52,9 @@ UNCHANGED = 0
 
 Row = list[str | None | int]
 Change = tuple[int, str, Row | None, Row | None]
+
+NOTICE_IDENTITY = "s"
+"""What stands for the replica identity in the relation version of `S`."""
 
 FIRST_INDEX = 2
 INDEX_STEP = 2

@@ -20,8 +20,9 @@ import orjson
 
 VARIABLE = "PGTIDE_METRICS_FD"
 
-REGIONS = 65
-"""The engine's, and those of as many nodes as there may be with numbers of their own."""
+REGIONS = 66
+"""The engine's, those of as many nodes as there may be with numbers of their own (64), and that of a
+node's successor, which runs beside it for a while."""
 
 _DESCRIPTION_BYTES = 24 << 10
 _SERIES = 1024
@@ -127,6 +128,18 @@ class Numbers:
             return memoryview(bytearray(8 * _UNSHOWN)).cast("d")
         start = _REGION_BYTES * number + _DESCRIPTION_BYTES + 8 * _SERIES
         return memoryview(self._memory)[start : start + 8 * _UNSHOWN].cast("d")
+
+    def forget(self, number: int) -> None:
+        """A process has ended for good: its gauges are over, what it counted stays."""
+        if number >= REGIONS:
+            return
+        doubles = self._doubles(number)
+        at = 0
+        for metric, _ in self.read(number):
+            if metric.kind == "gauge":
+                doubles[at : at + metric.size] = memoryview(bytearray(8 * metric.size)).cast("d")
+            at += metric.size
+        self.unshown(number)[:] = memoryview(bytearray(8 * _UNSHOWN)).cast("d")
 
     def read(self, number: int) -> list[Counted]:
         """What the process with this number has counted; empty if there is none."""

@@ -24,11 +24,12 @@ SILENCE_SECONDS = 10.0
 
 _STAGE = Struct("=dq")
 _ASKED = Struct("=d")
-_SERVING = Struct("=q")
+_NODE = Struct("=qq")
 _ASKED_AT = 16
-_SERVING_AT = 64
-_NODES = 256
-_SIZE = _SERVING_AT + _SERVING.size * _NODES
+_NODES_AT = 64
+_NODES = 257
+"""So many have a place here: 256, and the successor of one of them."""
+_SIZE = _NODES_AT + _NODE.size * _NODES
 
 
 class Stage(IntEnum):
@@ -108,11 +109,32 @@ class Board:
     def serve(self, node: int, *, serving: bool = True) -> None:
         """Note that a node (numbered from 1) answers requests."""
         if 0 < node <= _NODES:
-            where = _SERVING_AT + _SERVING.size * (node - 1)
-            _SERVING.pack_into(self._memory, where, os.getpid() if serving else 0)
+            _NODE.pack_into(self._memory, _place(node), os.getpid() if serving else 0, 0)
+
+    def wish(self, node: int, surplus: int) -> None:
+        """Ask for a successor to a node that serves, because it keeps `surplus` bytes that it has no
+        use for; 0 withdraws that."""
+        if 0 < node <= _NODES:
+            pid, _ = _NODE.unpack_from(self._memory, _place(node))
+            _NODE.pack_into(self._memory, _place(node), pid, surplus)
+
+    # -- the supervisor's side ---------------------------------------------------------------------
 
     @property
     def serving(self) -> int:
         """How many nodes have begun to answer requests."""
-        numbers = Struct(f"={_NODES}q").unpack_from(self._memory, _SERVING_AT)
-        return sum(map(bool, numbers))
+        return sum(map(self.serves, range(1, _NODES + 1)))
+
+    def serves(self, node: int) -> bool:
+        """Whether this node has begun to."""
+        return 0 < node <= _NODES and _NODE.unpack_from(self._memory, _place(node))[0] != 0
+
+    def surplus(self, node: int) -> int:
+        """Bytes for whose sake this node wants a successor; 0 if it does not."""
+        if not 0 < node <= _NODES:
+            return 0
+        return _NODE.unpack_from(self._memory, _place(node))[1]
+
+
+def _place(node: int) -> int:
+    return _NODES_AT + _NODE.size * (node - 1)

@@ -21,8 +21,8 @@ HEALTHY_AFTER = 10.0
 class Service(Protocol):
     """Something with a life: a child process, or the embedded Postgres.
 
-    `start` and `wait` are called from one thread; `ask_to_end` and `end` from another, also while
-    `wait` blocks. After `end` it has ended.
+    `start` and `wait` are called from one thread; the others from another, also while `wait` blocks.
+    After `end` it has ended.
     """
 
     name: str
@@ -37,6 +37,10 @@ class Service(Protocol):
 
     def ask_to_end(self) -> None:
         """Does not wait."""
+        ...
+
+    def ask_to_leave(self) -> None:
+        """To end when it has done what it is doing, however long that takes. Does not wait."""
         ...
 
     def end(self, seconds: float) -> None:
@@ -66,6 +70,18 @@ class Keeper:
     def ask_to_end(self) -> None:
         self._stopping.set()
         self.service.ask_to_end()
+
+    def retire(self) -> None:
+        """Let it do what it is doing, then end."""
+        # Not while it is being started again: what it starts would not hear of it.
+        with self._starting:
+            self._stopping.set()
+            self.service.ask_to_leave()
+
+    def ended(self, seconds: float) -> bool:
+        """Wait so long for the end of what was asked to. Whether it has come."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def end(self, deadline: float) -> None:
         """By force at `deadline`, of time.monotonic(). `ask_to_end` comes first."""

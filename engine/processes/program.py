@@ -11,6 +11,9 @@ from pathlib import Path
 
 from engine.logs import PROCESS_VARIABLE
 
+LEAVE = signal.SIGUSR1
+"""What a program is sent that has a successor. Only those may be that listen for it."""
+
 
 class Program:
     """`python -m module`, in a session of its own: Ctrl-C at the terminal reaches only us."""
@@ -51,6 +54,10 @@ class Program:
     def ask_to_end(self) -> None:
         if self._process is not None:
             self._process.terminate()
+
+    def ask_to_leave(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(LEAVE)
 
     def end(self, seconds: float) -> None:
         """By force, if it has not ended within `seconds`."""

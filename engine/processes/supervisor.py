@@ -24,6 +24,7 @@ from engine.processes.board import NODE_VARIABLE, VARIABLE, Board, Stage
 from engine.processes.handover import Handover, take_over
 from engine.processes.keeper import Keeper, end_together
 from engine.processes.program import Program
+from engine.processes.renewal import Renewal
 
 if TYPE_CHECKING:
     from engine.embedded import EmbeddedPostgres
@@ -75,6 +76,9 @@ class DatabaseService:
     def ask_to_end(self) -> None:
         """Its clients are gone by then, so `end` is quick."""
 
+    def ask_to_leave(self) -> None:
+        """It has no successor."""
+
     def end(self, seconds: float) -> None:
         self._postgres.stop("fast", seconds)
 
@@ -102,7 +106,8 @@ class Supervisor:
         self._stop = threading.Event()
         self._database: Keeper | None = None
         self._engine: list[Keeper] = []
-        self._nodes: list[Keeper] = []
+        self._nodes: dict[int, Keeper] = {}
+        self._renewal: Renewal | None = None
         self._fleet: list[Keeper] = []
 
     def run(self) -> int:
@@ -171,10 +176,21 @@ class Supervisor:
         modules = self._modules
         shared = [line.reading, board, numbers]
         self._keep(self._engine, Program("engine", modules.engine, environ, shared))
-        for number in range(1, settings.nodes + 1):
-            descriptors = [*shared, door.fileno()]
+
+        def node(number: int) -> Keeper:
             numbered = serving | {NODE_VARIABLE: str(number)}
-            self._keep(self._nodes, Program(f"node-{number}", modules.node, numbered, descriptors))
+            descriptors = [*shared, door.fileno()]
+            return Keeper(Program(f"node-{number}", modules.node, numbered, descriptors))
+
+        for number in range(1, settings.nodes + 1):
+            keeper = node(number)
+            keeper.start()
+            self._nodes[number] = keeper
+        if settings.node_renewal_interval:
+            self._renewal = Renewal(
+                self._nodes, node, self._board, self._numbers, settings.node_renewal_interval
+            )
+            self._renewal.start()
         if settings.demo:
             self._keep(self._fleet, Program("fleet", modules.fleet, environ, [line.reading]))
 
@@ -195,7 +211,7 @@ class Supervisor:
     def _pids(self) -> dict[str, int]:
         """Process ids of what runs now, by name."""
         pids = {"supervisor": os.getpid()}
-        for keeper in (*self._engine, *self._nodes, *self._fleet):
+        for keeper in (*self._engine, *self._nodes.values(), *self._fleet):
             if isinstance(keeper.service, Program) and keeper.service.pid is not None:
                 pids[keeper.service.name] = keeper.service.pid
         return pids
@@ -233,7 +249,9 @@ class Supervisor:
     def _end_all(self) -> None:
         logger.info("stopping")
         begin = time.monotonic()
-        end_together(self._nodes, NODE_SECONDS)
+        if self._renewal is not None:
+            self._renewal.stop()
+        end_together(list(self._nodes.values()), NODE_SECONDS)
         end_together(self._engine, ENGINE_SECONDS)
         end_together(self._fleet, FLEET_SECONDS)
         if self._database is not None:
@@ -245,7 +263,7 @@ class Supervisor:
             self._stop.set()
             return
         # The second time: at once. What is not hit here ends with this process.
-        for keeper in (*self._nodes, *self._engine, *self._fleet, self._database):
+        for keeper in (*self._nodes.values(), *self._engine, *self._fleet, self._database):
             if keeper is not None:
                 keeper.service.kill()
         os._exit(128 + number)

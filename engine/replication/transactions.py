@@ -19,12 +19,13 @@ from engine.log.layout import (
     FIRST_INDEX,
     INDEX_STEP,
     Change,
-    RelationColumn,
     RelationVersion,
     pack_body,
 )
 from engine.log.writer import LogWriter
+from engine.replication.relation_versions import version_of
 from engine.replication.spool import Spool, SpooledBlock, empty_folder
+from engine.replication.stream_notices import NOTICE_OID, NOTICE_PREFIX, NOTICES, notice_change
 from engine.replication.tick import TICK_IDENTITY, Tick, read_tick
 from engine.replication.tick_log import TickLog
 
@@ -159,11 +160,7 @@ class Transactions:
                 self._on_relation(message)
             case pgoutput.Truncate():
                 for oid in message.relation_oids:
-                    change: pgoutput.Change = ("T", oid, None, None, False)
-                    if subxid is None:
-                        self.change(change, 64)
-                    else:
-                        self.streamed_change(subxid, change, 64)
+                    self._other_change(("T", oid, None, None, False), 64, subxid)
             case pgoutput.StreamStart():
                 self._on_stream_start(message)
             case pgoutput.StreamStop():
@@ -174,18 +171,38 @@ class Transactions:
             case pgoutput.StreamAbort():
                 self._on_stream_abort(message)
             case pgoutput.LogicalMessage():
-                self._on_logical_message(message)
+                self._on_logical_message(message, subxid)
             case _:
                 pass
 
-    def _on_logical_message(self, message: pgoutput.LogicalMessage) -> None:
-        if not message.transactional or message.prefix != self._tick_prefix:
+    def _other_change(self, change: pgoutput.Change, size: int, subxid: int | None) -> None:
+        if subxid is None:
+            self.change(change, size)
+        else:
+            self.streamed_change(subxid, change, size)
+
+    def _on_logical_message(self, message: pgoutput.LogicalMessage, subxid: int | None) -> None:
+        if not message.transactional:
+            return
+        if message.prefix == NOTICE_PREFIX:
+            change = notice_change(message.content)
+            if change is not None:
+                self._expect_notices()
+                self._other_change(change, len(message.content), subxid)
+            return
+        if message.prefix != self._tick_prefix:
             return
         tick = read_tick(message.content)
         if self._streamed is not None:
             self._streamed.tick = tick
         elif not self._skipped:
             self._tick = tick
+
+    def _expect_notices(self) -> None:
+        if NOTICE_OID not in self._versions:
+            if NOTICE_OID not in self._latest:
+                self._add_relation(replace(NOTICES, id=self._new_version()))
+            self._versions[NOTICE_OID] = self._latest[NOTICE_OID].id
 
     def _move_window(
         self, tick: Tick, xid: int, commit: pgoutput.Commit | pgoutput.StreamCommit
@@ -227,17 +244,7 @@ class Transactions:
         self._skipped = False
 
     def _on_relation(self, message: pgoutput.Relation) -> None:
-        relation = RelationVersion(
-            self._next_version,
-            message.oid,
-            message.schema,
-            message.name,
-            message.replica_identity,
-            tuple(
-                RelationColumn(column.name, column.type_oid, column.modifier, column.is_key)
-                for column in message.columns
-            ),
-        )
+        relation = version_of(message, self._next_version)
         if self._streamed is not None:
             self._streamed_relation(self._streamed, relation)
             return
@@ -361,14 +368,8 @@ class Transactions:
             raise ProtocolError("a change came outside of a transaction")
         count, relations, body = self._take_block()
         self._stage(
-            begin.final_lsn,
-            self._index,
-            begin.xid,
-            end_lsn,
-            begin.commit_time_us,
-            count,
-            relations,
-            body,
+            *(begin.final_lsn, self._index, begin.xid, end_lsn, begin.commit_time_us),
+            *(count, relations, body),
         )
         self._index += INDEX_STEP * count
 

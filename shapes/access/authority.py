@@ -176,6 +176,15 @@ class Authority:
             raise SettingsError(f"the environment {environment} has no key to sign with")
         return seal_of(key.key, environment, text)
 
+    def seals(self, text: str) -> list[str]:
+        """What `seal` gives, or gave, for this text: in all environments, with all keys that count."""
+        now = self._now()
+        return [
+            seal_of(key.key, environment, text)
+            for environment in sorted(self._ring.environments)
+            for key in self._ring.signers(environment, now)
+        ]
+
     def is_sealed(self, environment: str, text: str, seal: str) -> bool:
         """Whether `seal` gave this seal, with a key that still counts."""
         keys = self._ring.verifiers(ISSUER, None, self._now())

@@ -153,11 +153,15 @@ class KeyRing:
 
     def signer(self, environment: str, now: float) -> TokenKey | None:
         """The key to sign an environment's tokens with."""
+        return next(self.signers(environment, now), None)
+
+    def signers(self, environment: str, now: float) -> Iterator[TokenKey]:
+        """That key and those that may sign once it is gone, or have signed before."""
         keys: Iterable[TokenKey] = (
             *self._signing.get(None, ()),
             *self._signing.get(environment, ()),
         )
-        return next((key for key in keys if _counts(key.expires_at, now)), None)
+        return (key for key in keys if _counts(key.expires_at, now))
 
 
 def _digest(text: str) -> bytes:

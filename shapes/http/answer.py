@@ -23,7 +23,7 @@ _CONFIRMED_CACHE: Header = (b"cache-control", b"private, no-cache")
 """A shape that had come to its end may go on after all (a run is tried again), and whoever begins with
 it must see that: kept, but asked for again with its entity tag. Who goes on from it gets the rest."""
 
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
+TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 """A header's name, in lower case (RFC 9110, 5.6.2)."""
 
 
@@ -150,7 +150,7 @@ async def send_preflight(responder: Responder, seconds: int = 86400) -> None:
     wanted = responder.header(b"access-control-request-headers")
     if wanted is not None:
         names = [name.strip() for name in wanted.lower().split(b",")]
-        allowed = [name for name in names if _TOKEN.fullmatch(name)]
+        allowed = [name for name in names if TOKEN.fullmatch(name)]
         if allowed:
             headers.append((b"access-control-allow-headers", b",".join(allowed)))
     await responder.send_empty(204, headers)

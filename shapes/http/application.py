@@ -37,12 +37,14 @@ class Application:
         tail: Tail,
         board: Board,
         api: Api,
+        stream_api: Api,
         routes: Sequence[BaseRoute] = (),
     ) -> None:
         self._shape_endpoint = shape_endpoint
         self._tail = tail
         self._board = board
         self._api = api
+        self._stream_api = stream_api
         self._rest = Starlette(
             routes=[*routes, Route("/", _root)],
             exception_handlers={404: _not_found, 405: _not_found},
@@ -54,6 +56,8 @@ class Application:
         path: str = scope["path"]
         if path.startswith(PREFIXES):
             return await self._api(scope, receive, send)
+        if path.startswith("/v1/stream/"):
+            return await self._stream_api(scope, receive, send)
         if path != "/v1/shape":
             path = _SLASHES.sub("/", path).rstrip("/") or "/"
         if path == "/v1/shape":

@@ -30,10 +30,6 @@ LINGER_SECONDS = 2.0
 MOST_QUEUED = 100
 """Requests that may be sent before earlier ones are answered; the connection ends after them."""
 
-FAREWELL_SECONDS = 0.5
-"""How long a connection that a client takes for alive is kept when the server stops: the next request
-may be on its way."""
-
 _RAW = re.compile(rb"[\x80-\xff]")
 
 
@@ -55,6 +51,7 @@ class Connection(asyncio.Protocol):
         "_headers_bytes",
         "_incoming",
         "_parser",
+        "_patience",
         "_queued",
         "_reading_paused",
         "_reading_until",
@@ -83,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._reading_paused = False
         self._reading_until = math.inf
+        self._patience = 0.0  # For each next part of a body that may take its time.
         self._writing_until = math.inf
         self._unsent = 0
         self._writable: asyncio.Future[None] | None = None
@@ -119,6 +117,8 @@ class Connection(asyncio.Protocol):
             return
         if self._head_bytes == 0 and self._incoming is None:
             self._reading_until = self.server.now() + self.server.limits.read_seconds
+        elif self._patience:
+            self._reading_until = self.server.now() + self._patience
         self._head_bytes += len(data)
         fresh = self._head_bytes == len(data) and self._incoming is None
         try:
@@ -244,6 +244,7 @@ class Connection(asyncio.Protocol):
         exchange, self._incoming = self._incoming, None
         self._head_bytes = 0
         self._reading_until = math.inf
+        self._patience = 0.0
         if exchange is None:
             return
         exchange.feed_end()
@@ -296,6 +297,12 @@ class Connection(asyncio.Protocol):
         exchange.feed_end()
         self._answer(exchange)
 
+    def take_time(self, exchange: Exchange | Follower, seconds: float) -> None:
+        """Go on receiving a request's body for as long as some of it comes every so many seconds."""
+        if self._incoming is exchange:
+            self._patience = seconds
+            self._reading_until = self.server.now() + seconds
+
     def answered(self, exchange: Exchange | Follower) -> None:
         """An answer has been sent in full."""
         self._exchange = None
@@ -303,6 +310,8 @@ class Connection(asyncio.Protocol):
             self._next(exchange)
         elif not exchange.keep_alive:
             self._linger()
+        elif self._patience:
+            self.take_time(exchange, self.server.limits.read_seconds)
 
     def abort(self) -> None:
         """Close at once, whatever was still to be sent."""
@@ -330,8 +339,8 @@ class Connection(asyncio.Protocol):
     def _await_request(self) -> None:
         if self._head_bytes == 0:
             server = self.server
-            patience = FAREWELL_SECONDS if server.stopping else server.limits.read_seconds
-            self._reading_until = server.now() + patience
+            # Not longer than it was to be kept before.
+            self._reading_until = min(self._reading_until, server.now() + server.idle_seconds)
 
     def _refuse(self, status: int) -> None:
         """Answer that the request is too bad to be understood, after what is being answered."""

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from shapes.http.exchange import Exchange
 
 Key = tuple[bytes, bytes, bytes | Audience]
-"""URL, origin, and who asks: authorization, or those for whom that makes no difference."""
+"""URL, origin, and who asks: authorization (and what else an answer depends on), or those for whom that
+makes no difference."""
+
+_SHAPES = b"/v1/shape?"
+_STREAMS = b"/v1/stream/"
 
 LARGE_BYTES = 16 << 10
 """From this size on a body is not copied together with its headers."""
@@ -29,10 +33,11 @@ LARGE_BYTES = 16 << 10
 _OTHERWISE = frozenset((b"if-none-match", b"content-length", b"transfer-encoding", b"expect"))
 """Headers with which a request may be answered in another way, or is not here in full yet."""
 
-_COMMON = frozenset((200, 409))
+_COMMON = frozenset((200, 204, 409))
 """Statuses of answers that are good for all; what is refused is refused to each alone."""
 
 _NEWS = b"\r\nelectric-has-data: true\r\n"
+_MESSAGES = b"\r\nstream-next-offset: "
 _ID = b"x-request-id: %b\r\n"
 
 
@@ -102,19 +107,28 @@ class Crowd:
         self, url: bytes, headers: list[tuple[bytes, bytes]], regular: Regular | None
     ) -> Key | None:
         """What equal requests have in common; None if this one has to be served by itself."""
-        if b"live=true" not in url or b"live_sse" in url:
+        stream = url.startswith(_STREAMS)
+        if stream:
+            # What is `now` for one is not for the next.
+            if b"live=long-poll" not in url or b"offset=now" in url:
+                return None
+        elif (
+            b"live=true" not in url
+            or b"live_sse" in url
+            or not (regular or url.startswith(_SHAPES))
+        ):
             return None
-        if regular is None and not url.startswith(b"/v1/shape?"):
-            return None
-        origin = authorization = b""
+        origin = authorization = encoding = b""
         for name, value in headers:
             if name == b"origin":
                 origin = value
             elif name == b"authorization":
                 authorization = value
+            elif name == b"accept-encoding" and stream:
+                encoding = b"\n%b" % value
             elif name in _OTHERWISE:
                 return None
-        return url, origin, authorization if regular is None else regular.audience
+        return url, origin, authorization + encoding if regular is None else regular.audience
 
     def join(
         self,
@@ -169,7 +183,7 @@ class Crowd:
         if not large:
             after += body
         followers, group.followers = group.followers, {}
-        if _NEWS in head:
+        if _NEWS in head or (exchange.status == 200 and _MESSAGES in head):
             self.delivered += len(followers)
         for follower in followers:
             connection = follower.connection

@@ -183,6 +183,10 @@ class Exchange:
             self._receiver = None
         return {"type": "http.disconnect"}
 
+    def take_time(self, seconds: float) -> None:
+        """The request's body may come for as long as it likes, some of it every so many seconds."""
+        self._connection.take_time(self, seconds)
+
     async def send(self, message: MutableMapping[str, Any]) -> None:
         """Send headers or a part of the body, once the client has taken most of what came before."""
         if self._connection.behind:

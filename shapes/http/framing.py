@@ -51,6 +51,8 @@ def refusal(status: int, server: tuple[bytes, bytes]) -> bytes:
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"max-age=0, private, must-revalidate"),
         (b"access-control-allow-origin", b"*"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cross-origin-resource-policy", b"cross-origin"),
         (b"connection", b"close"),
     ]
     return b"%b\r\n%b" % (head(status, headers), body)

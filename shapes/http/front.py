@@ -17,6 +17,7 @@ from shapes.http.request import query_parameters, read_request
 from shapes.http.responder import Responder
 from shapes.http.responses import PRIVATE, Receive, Scope, Send
 from shapes.http.shape_access import ShapeAccess
+from shapes.http.streams.stream_manners import StreamManners
 from shapes.readiness import NotReadyError, health, reason
 from shapes.wire import SHAPE_METHODS
 
@@ -103,7 +104,12 @@ class Front:
         try:
             await asyncio.wait_for(self._ready.wait(), WAIT_SECONDS)
         except TimeoutError:
-            await answer_error(responder, NotReadyError(reason(self._board.stage)))
+            error = NotReadyError(reason(self._board.stage))
+            if scope["path"].startswith("/v1/stream/"):
+                manners = StreamManners()
+                await manners.refuse(manners.responder(scope, receive, send), error)
+            else:
+                await answer_error(responder, error)
             return None
         return self._application
 

@@ -22,6 +22,10 @@ access = logging.getLogger("access")
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BACKLOG = 2048
+FAREWELL_SECONDS = 0.5
+"""How long a connection that a client takes for alive is kept when the server stops: the next request
+may be on its way."""
+
 SWEEPS = 8
 """So many times in the shortest of the limits' durations, connections are looked over."""
 
@@ -54,6 +58,8 @@ class Server:
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None] | None] = set()
         self.stopping = False
+        self.idle_seconds = limits.read_seconds
+        """How long a connection may have nothing to ask."""
         self._on_answer = on_answer
         self._on_connections = on_connections
         self._on_stop = on_stop
@@ -83,12 +89,9 @@ class Server:
 
     async def stop(self, seconds: float) -> None:
         """Accept no more, let answers end for so long, then cut off what is left."""
-        self.stopping = True
-        if self._listener is not None:
-            self._listener.close()
+        self.idle_seconds = min(FAREWELL_SECONDS, self.idle_seconds)
+        self._refuse()
         self._on_stop()
-        for connection in list(self.connections):
-            connection.stop()
         deadline = self.now() + seconds
         while self.connections and self.now() < deadline:
             for connection in list(self.connections):
@@ -102,6 +105,30 @@ class Server:
             await asyncio.wait(tasks)
         if self._sweeper is not None:
             self._sweeper.cancel()
+
+    async def leave(self, patience: float, seconds: float) -> None:
+        """Accept no more, and wait until every connection has come to an end in its own time: after
+        the answer that is under way, or because nothing is asked.
+
+        Those who still wait for changes after `patience` seconds are let go of; all this takes no
+        longer than `seconds`. `stop` comes afterwards.
+        """
+        self._refuse()
+        let_go, deadline = self.now() + patience, self.now() + seconds
+        while self.connections and self.now() < deadline:
+            if self.now() > let_go:
+                let_go = deadline
+                self._on_stop()
+            await asyncio.sleep(0.1)
+
+    def _refuse(self) -> None:
+        """Accept no more: connections end after the answer that is due."""
+        self.stopping = True
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        for connection in list(self.connections):
+            connection.stop()
 
     # -- for connections ---------------------------------------------------------------------------
 

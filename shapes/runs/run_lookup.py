@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import errors, sql
 
+from engine.runs.statuses import FINAL
 from engine.runs.table import RunTable, RunTableError
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.runs.definitions import array_text
@@ -25,11 +26,12 @@ _BATCH = sql.SQL(
 
 
 class Found(NamedTuple):
-    """What decides who may read a run."""
+    """What decides who may read a run, and whether more is to come of it."""
 
     task: str
     tags: tuple[str, ...]
     batch: str | None
+    over: bool = False
 
 
 class _Question:
@@ -103,10 +105,24 @@ class RunLookup:
             one.error = error
             waiting.pop(one, None)
 
+    async def several(self, run_ids: Sequence[str], environment: str) -> dict[str, Found]:
+        """Those of the runs that there are, by id; ids that `run` has found before. Raises
+        DatabaseUnavailableError, RunTableError."""
+        found: dict[str, Found] = {}
+        for start in range(0, len(run_ids), MOST_TOGETHER):
+            found |= await self._find(run_ids[start : start + MOST_TOGETHER], environment)
+        return found
+
     async def _find(self, run_ids: Sequence[str], environment: str) -> dict[str, Found]:
         """What is there of these runs, by id."""
         rows = await self._rows(self._several, array_text(dict.fromkeys(run_ids)), environment)
-        return {row[0]: Found(row[1] or "", tuple(row[2] or ()), row[3]) for row in rows}
+        return {
+            row[0]: Found(row[1] or "", tuple(row[2] or ()), row[3], self._is_over(row[4], row[5]))
+            for row in rows
+        }
+
+    def _is_over(self, status: str | None, completed: bool | None) -> bool:
+        return bool(completed) or self._runs.status(status or "") in FINAL
 
     async def has_batch(self, batch_id: str, environment: str) -> bool:
         """Whether there is a batch, or a run of it. Raises DatabaseUnavailableError."""
@@ -156,6 +172,8 @@ class RunLookup:
             _text(runs, "task"),
             sql.Identifier(runs.columns["tags"]) if "tags" in runs.columns else sql.SQL("null"),
             _text(runs, "batch_id"),
+            _text(runs, "status"),
+            _is_set(runs, "completed_at"),
         ]
         query = sql.SQL("select {} from {} where {} = %(value)s{} limit 1")
         if several:
@@ -178,3 +196,10 @@ def _text(runs: RunTable, name: str) -> sql.Composable:
     if column is None:
         return sql.Literal(runs.constants.get(name))
     return sql.SQL("{}::text").format(sql.Identifier(column))
+
+
+def _is_set(runs: RunTable, name: str) -> sql.Composable:
+    column = runs.column(name)
+    if column is None:
+        return sql.Literal(False)
+    return sql.SQL("{} is not null").format(sql.Identifier(column))

@@ -2,89 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-from typing import Protocol
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from typing import Final
 
 from shapes.access.grant import Grant
 from shapes.access.leases import Leases
-from shapes.streams.hub import LiveStream, StreamHub
-from shapes.streams.stream import Chunk, StreamState
+from shapes.streams.event_reader import (
+    ChunkStore,
+    Ending,
+    EventReader,
+    Framing,
+    Pages,
+    Policy,
+    Sink,
+)
+from shapes.streams.hub import StreamHub
+from shapes.streams.live_stream import LiveStream
 
-
-class Sink(Protocol):
-    """A client's end of a response. When the client goes, the task that serves it is cancelled."""
-
-    @property
-    def behind(self) -> bool:
-        """Whether the client has not taken what was sent to it, or is gone: send nothing then."""
-        ...
-
-    def stream(self, data: bytes) -> bool:
-        """Send now; True if that makes the client `behind`."""
-        ...
-
-    async def drained(self) -> None:
-        """Wait until the client has taken what was sent to it."""
-        ...
-
-
-class Framing(Protocol):
-    """How messages are written for a client. Pure. Equal framings (by `==`; they have to be hashable)
-    write the same: what one wrote is sent to the readers of all."""
-
-    def __hash__(self) -> int: ...
-
-    def encode(self, chunks: list[Chunk], tail: int, closed: bool) -> tuple[bytes, int]:
-        """Frames of chunks, and the position that a client that has them is at.
-
-        `tail` is where the stream ends now, `closed` whether that is for good: not if more chunks
-        follow these. What is at the end of the chunks may be held back until more comes, if neither
-        `closed` is set. It is called without chunks for a reader at the end of a stream that has
-        been closed.
-        """
-        ...
-
-    def idle(self, position: int, closed: bool) -> bytes:
-        """What keeps a connection alive; empty for nothing."""
-        ...
-
-
-class ChunkStore(Protocol):
-    """Where the messages are."""
-
-    async def chunks(self, state: StreamState, position: int, most_bytes: int) -> list[Chunk]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How long a reader is served. Times are in seconds."""
-
-    lifetime: float | None = None
-    """Then it ends, in order; never before LEAST_SECONDS."""
-    keep_alive: float | None = None
-    """Without anything else to send, `Framing.idle` is sent so often."""
-    idle_end: float | None = None
-    """It ends when nothing was appended for so long."""
-    ends_when_closed: bool = True
-    """It ends when the stream is closed and the reader has got all."""
-    abort_on_stop: bool = False
-    """When the server stops, `run` says STOPPED: the answer is to be broken off, not ended."""
-
-
-class Ending(Enum):
-    """Why a reader is not served any longer."""
-
-    CLOSED = "closed"
-    """The stream is closed, and the reader has got all of it."""
-    LIFETIME = "lifetime"
-    IDLE = "idle"
-    GONE = "gone"
-    """The stream was deleted."""
-    FORBIDDEN = "forbidden"
-    """What allowed to read does not any longer."""
-    STOPPED = "stopped"
-    """The server stops."""
+SWEEP_SECONDS: Final = 0.1
 
 
 class EventStreams:
@@ -92,9 +30,21 @@ class EventStreams:
 
     def __init__(self, hub: StreamHub, store: ChunkStore, leases: Leases) -> None:
         self._hub = hub
-        self._store = store
+        self._pages = Pages(store)
         self._leases = leases
+        self._open: set[EventReader] = set()
+        self._polls: dict[int, dict[Poll, None]] = {}
+        """By the number of the period at whose beginning their time is up."""
+        self._sweeping = False
+        self.stopping = False
+        self._on_stop: dict[Callable[[], None], None] = {}
+        self.waiting = 0
+        """How many long polls there are."""
         self.delivered = 0
+        """How many frames have been sent, and polls have ended with news."""
+
+    def __len__(self) -> int:
+        return len(self._open)
 
     async def run(
         self,
@@ -104,17 +54,119 @@ class EventStreams:
         framing: Framing,
         policy: Policy,
         grant: Grant | None = None,
+        over: asyncio.Future[None] | None = None,
     ) -> Ending:
-        """Send what a stream has from a position on, and what comes, until an end. The response's
-        headers have been sent before. Raises what the store raises, BelowHorizonError above all."""
-        raise NotImplementedError
+        """Send what a stream has from a position on, and what comes, until an end; once `over` is
+        done, until the client has got all there is. The answer's headers have to be sent before, and
+        its end after. Raises what the store raises (above all
+        BelowHorizonError), and CancelledError to break the connection off."""
+        live = self._hub.current(live)
+        reader = EventReader(self._pages, live, position, sink, framing, policy)
+        self._open.add(reader)
+        if self.stopping:
+            reader.stop()
+
+        def finish(_: object) -> None:
+            reader.finish()
+
+        if over is not None:
+            over.add_done_callback(finish)
+        try:
+            with self._leases.held(grant, reader.forbid):
+                ending = await reader.run()
+        finally:
+            if over is not None:
+                over.remove_done_callback(finish)
+            self._open.discard(reader)
+            self.delivered += reader.delivered
+        if ending is Ending.STOPPED and policy.abort_on_stop:
+            raise asyncio.CancelledError
+        return ending
 
     async def long_poll(
         self, live: LiveStream, position: int, seconds: float, grant: Grant | None = None
     ) -> bool:
-        """Wait until a stream reaches beyond a position, is closed or gone; False if it did not in
-        time, or the grant ended."""
-        raise NotImplementedError
+        """Wait until a stream reaches beyond a position, is closed or gone; False if it does not in
+        time, or the grant ends."""
+        live = self._hub.current(live)
+        poll = Poll(live, position, asyncio.get_running_loop().create_future())
+        if poll.answered:
+            return True
+        if self.stopping or seconds <= 0:
+            return False
+        live.attach(poll)
+        due = math.ceil((time.monotonic() + seconds) / SWEEP_SECONDS)
+        self._polls.setdefault(due, {})[poll] = None
+        self.waiting += 1
+        self._sweep_later()
+        lease = self._leases.begin(grant, poll.give_up)
+        try:
+            news = await poll.future
+            self.delivered += news
+            return news
+        finally:
+            self._leases.release(lease)
+            live.detach(poll)
+            self.waiting -= 1
+            if (others := self._polls.get(due)) is not None:
+                others.pop(poll, None)
+
+    def on_stop(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have it called when the server stops, unless what this returns has been called before."""
+        self._on_stop[callback] = None
+
+        def forget() -> None:
+            self._on_stop.pop(callback, None)
+
+        return forget
 
     def stop(self) -> None:
-        """Let everybody, and those that still come, end soon."""
+        """Let all, and those that still come, end soon."""
+        self.stopping = True
+        for callback in list(self._on_stop):
+            callback()
+        for reader in self._open:
+            reader.stop()
+        for polls in self._polls.values():
+            for poll in polls:
+                poll.give_up()
+
+    def _sweep_later(self) -> None:
+        if not self._sweeping:
+            self._sweeping = True
+            asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        now = time.monotonic() / SWEEP_SECONDS
+        for due in [due for due in self._polls if due <= now]:
+            for poll in self._polls.pop(due):
+                poll.give_up()
+        if self._polls:
+            self._sweep_later()
+
+
+class Poll:
+    """One long poll, as a reader of its stream."""
+
+    __slots__ = ("_live", "future", "position")
+
+    def __init__(self, live: LiveStream, position: int, future: asyncio.Future[bool]) -> None:
+        self._live = live
+        self.position = position
+        self.future = future
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is nothing to wait for."""
+        live = self._live
+        return live.tail > self.position or live.closed or live.gone
+
+    def news(self) -> None:
+        if self.answered and not self.future.done():
+            self.future.set_result(True)
+
+    def give_up(self) -> None:
+        """Nothing has come in time."""
+        if not self.future.done():
+            self.future.set_result(False)

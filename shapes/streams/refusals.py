@@ -44,3 +44,9 @@ class BelowHorizonError(PgtideError):
             f"the stream's older messages have been dropped: it begins at message {head} now"
         )
         self.head = head
+
+
+class StreamTablesError(PgtideError):
+    """The tables of streams are not as this needs them; the message says what to do."""
+
+    code = "stream_tables"

@@ -77,6 +77,8 @@ class StreamState:
     lineage: tuple[tuple[int, int], ...] = ()
     gone: bool = False
     """Deleted or expired, but still there for its forks."""
+    first_part: int = 0
+    """No older partition of the table has messages of it, inherited ones included."""
 
     @property
     def is_json(self) -> bool:

@@ -8,7 +8,7 @@ from engine.log.layout import INDEX_STEP
 from engine.lsn import Offset
 from engine.replication.tick import TICK_IDENTITY, is_inside
 from shapes.encoder import DELETE, Entry
-from shapes.routing import Encoders
+from shapes.encoders import Encoders
 from shapes.shape import Shape
 
 

@@ -12,7 +12,8 @@ from engine.log.layout import Block, Change, RelationVersion
 from engine.log.reader import LogReader
 from engine.lsn import Offset
 from shapes.encoder import Entry
-from shapes.routing import Encoders, Routing
+from shapes.encoders import Encoders
+from shapes.routing import Routing
 from shapes.shape import Shape
 
 BEGINNING = Offset(0, 0)

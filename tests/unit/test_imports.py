@@ -52,6 +52,13 @@ PURE = (
     "shapes/runs/metadata_operations.py",
     "shapes/runs/metadata_paths.py",
     "shapes/http/request.py",
+    *(
+        f"shapes/http/streams/{name}.py"
+        for name in (
+            *("fields", "create_request", "append_request", "read_request", "cursors"),
+            *("entity_tag", "outcomes", "sse_framing", "stream_headers", "page_room"),
+        )
+    ),
     *(f"shapes/access/{name}.py" for name in ("scopes", "grant", "durations")),
     "shapes/windows/window.py",
     "shapes/windows/moves.py",

@@ -68,10 +68,12 @@ def inserted(folder: Path) -> dict[int, list[str]]:
 class Wal:
     """What comes over one replication connection, put into `transactions` message by message."""
 
-    def __init__(self, writer: LogWriter, folder: Path, partitions: Partitions) -> None:
+    def __init__(
+        self, writer: LogWriter, folder: Path, partitions: Partitions, ticks: str = ""
+    ) -> None:
         self.writer = writer
         self.progressed = 0
-        self.transactions = Transactions(writer, folder, self._ancestors, self._on_progress)
+        self.transactions = Transactions(writer, folder, self._ancestors, self._on_progress, ticks)
         self.asked: list[tuple[int, int | None]] = []
         """For the ancestors of which relation, seen by whom, the engine has asked."""
         self._partitions = partitions
@@ -103,12 +105,15 @@ class Wal:
     def truncate(self, *oids: int) -> None:
         self.transactions.message(pgoutput.Truncate(oids, False, False), self._subxid)
 
+    def message(self, message: pgoutput.LogicalMessage) -> None:
+        self.transactions.message(message, self._subxid)
+
     def begin(self, commit_lsn: int, xid: int = 5) -> None:
         self.transactions.message(pgoutput.Begin(Lsn(commit_lsn), 77, xid))
 
-    def commit(self, commit_lsn: int, end_lsn: int | None = None) -> None:
+    def commit(self, commit_lsn: int, end_lsn: int | None = None, time_us: int = 77) -> None:
         end = Lsn(commit_lsn + 8 if end_lsn is None else end_lsn)
-        self.transactions.message(pgoutput.Commit(0, Lsn(commit_lsn), end, 77))
+        self.transactions.message(pgoutput.Commit(0, Lsn(commit_lsn), end, time_us))
 
     def whole(self, commit_lsn: int, rows: Sequence[str], xid: int = 5, oid: int = OID) -> None:
         """A transaction that is sent at its commit and inserts these into the first column."""
@@ -144,14 +149,18 @@ class Wal:
 
 @contextmanager
 def connected(
-    folder: Path, *, start: int | None = None, partitions: Partitions | None = None
+    folder: Path,
+    *,
+    start: int | None = None,
+    partitions: Partitions | None = None,
+    ticks: str = "",
 ) -> Generator[Wal]:
     """A connection, on a log that begins at `start` or, without it, goes on. Nothing is flushed at
     the end: it breaks off."""
     with writing(folder) as writer:
         if start is not None:
             writer.begin_epoch(start, "test")
-        wal = Wal(writer, folder.parent / "spool", {} if partitions is None else partitions)
+        wal = Wal(writer, folder.parent / "spool", {} if partitions is None else partitions, ticks)
         try:
             yield wal
         finally:

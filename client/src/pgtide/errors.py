@@ -46,6 +46,31 @@ class NotFoundError(AnsweredError):
     """There is no such thing, or not in the credential's environment (404)."""
 
 
+class GoneError(AnsweredError):
+    """It was there, but is not any more (410): a stream that was deleted, or a position whose messages
+    were dropped because of their age. Read from the beginning of what is left: leave out `after`."""
+
+
+class StreamClosedError(AnsweredError):
+    """The stream was closed: nothing can be appended to it. Append to another one."""
+
+
+class StreamStoppedError(PgtideError):
+    """Somebody has asked for this stream to stop, or its run is over: write nothing more to it.
+
+    `stop` says which, and why.
+    """
+
+    def __init__(self, message: str, stop: Any = None) -> None:
+        super().__init__(message)
+        self.stop = stop
+
+
+class ProducerReplacedError(PgtideError):
+    """Another process writes as the same producer since. Whatever this one wrote that was not stored
+    before is not in the stream: end, and leave the rest to the other one."""
+
+
 class RunDeletedError(NotFoundError):
     """The run that was followed is no longer there, or no longer visible to the credential."""
 

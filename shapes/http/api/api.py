@@ -35,32 +35,61 @@ _FORBIDDEN = {
 }
 
 
-class Api:
-    """The ASGI application of all routes."""
+class Manners:
+    """What all answers of an API have in common: here, what Trigger.dev's clients expect."""
 
-    def __init__(self, routes: Sequence[Route], authority: Authority) -> None:
+    def responder(self, scope: Scope, receive: Receive, send: Send) -> Responder:
+        return Responder(scope, receive, send, METHODS, EXPOSED)
+
+    async def preflight(self, responder: Responder) -> None:
+        """Answer what browsers ask beforehand."""
+        await send_preflight(responder, PREFLIGHT_SECONDS)
+
+    async def refuse(self, responder: Responder, error: Exception) -> None:
+        """Answer that something went wrong. Raises the error again if an answer has begun."""
+        match error:
+            case ApiError():
+                reply = Reply(error.body, error.status, error.headers)
+            case AuthenticationError():
+                reply = Reply({"error": str(error)}, 401)
+            case ForbiddenError():
+                reply = Reply(_FORBIDDEN, 403)
+            case _:
+                await answer_error(responder, error)
+                return
+        await self.reply(responder, reply)
+
+    async def reply(self, responder: Responder, reply: Reply) -> None:
+        headers: list[Header] = [NO_STORE, *reply.headers]
+        if reply.body is None:
+            await responder.send_body(reply.status, headers, b"")
+        else:
+            await responder.send_json(reply.status, headers, reply.body)
+
+
+class Api:
+    """The ASGI application of some routes."""
+
+    def __init__(
+        self, routes: Sequence[Route], authority: Authority, manners: Manners | None = None
+    ) -> None:
         self.routes = tuple(routes)
         self._table = RouteTable(routes)
         self._authority = authority
+        self._manners = manners or Manners()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        responder = Responder(scope, receive, send, METHODS, EXPOSED)
+        responder = self._manners.responder(scope, receive, send)
         if responder.method == "OPTIONS":
-            await send_preflight(responder, PREFLIGHT_SECONDS)
+            await self._manners.preflight(responder)
             return
         try:
             reply = await self._reply(responder)
-        except ApiError as error:
-            reply = Reply(error.body, error.status, error.headers)
-        except AuthenticationError as error:
-            reply = Reply({"error": str(error)}, 401)
-        except ForbiddenError:
-            reply = Reply(_FORBIDDEN, 403)
         except Exception as error:
-            await answer_error(responder, error)
+            await self._manners.refuse(responder, error)
             return
         if reply is not None:
-            await _send(responder, reply)
+            await self._manners.reply(responder, reply)
 
     async def _reply(self, responder: Responder) -> Reply | None:
         regular = responder.scope["extensions"][STREAM].regular
@@ -78,7 +107,8 @@ class Api:
             allowed = sorted({method for route in routes for method in route.methods})
             header = (b"allow", ", ".join(allowed).encode())
             raise ApiError(405, "Method not allowed", (header,))
-        query = dict(parse_qsl(responder.scope["query_string"].decode("latin-1"), True))
+        text = responder.scope["query_string"]
+        query = dict(parse_qsl(text.decode("latin-1"), True)) if text else {}
         grant = self._authenticate(responder, route.access)
         call = Call(responder, values, query, grant, route.max_body)
         await _authorize(call, route.access)
@@ -109,11 +139,7 @@ async def _authorize(call: Call, access: Access) -> None:
     allows = call.grant.allows_every if access.every else call.grant.allows_any
     if not allows(access.action, resources):
         raise ForbiddenError("the credential does not allow this")
-
-
-async def _send(responder: Responder, reply: Reply) -> None:
-    headers: list[Header] = [NO_STORE, *reply.headers]
-    if reply.body is None:
-        await responder.send_body(reply.status, headers, b"")
-    else:
-        await responder.send_json(reply.status, headers, reply.body)
+    if access.also is not None:
+        others = await access.also.find(call)
+        if others is not None and not call.grant.allows_any(access.also.action, others):
+            raise ForbiddenError("the credential does not allow this")

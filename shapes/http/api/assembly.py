@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.configuration.run_settings import read_run_table
 from engine.configuration.settings import Settings
 from shapes.access.authority import Authority
@@ -39,8 +41,9 @@ def make_api(
     authority: Authority,
     limit: LiveLimit,
     regulars: Regulars,
+    streams: Sequence[Route],
 ) -> Api:
-    """All routes, for one node."""
+    """All routes, for one node; `streams` are those of streams."""
     runs = read_run_table(settings.config_file)
     store, keys, packets = RunStore(runs), TriggerKeyStore(), PacketAddresses(authority)
     triggering, changes = Triggering(database, store, keys), RunChanges(database, store)
@@ -55,4 +58,4 @@ def make_api(
     routes += metadata_routes(RunMetadata(database, runs))
     routes += wait_token_routes(WaitTokens(database), authority, settings.public_url)
     routes += packet_routes(Packets(database), packets, changes, settings.public_url)
-    return Api(routes, authority)
+    return Api([*routes, *streams], authority)

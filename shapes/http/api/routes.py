@@ -17,6 +17,11 @@ Handler = Callable[["Call"], Awaitable["Reply | None"]]
 
 SMALL_BODY = 1 << 20
 
+_WORDS = 2
+"""With so many segments, none of them a name, all patterns begin."""
+
+_SEGMENTLESS = frozenset(("", ".", ".."))
+
 
 @dataclass(frozen=True, slots=True)
 class SecretKey:
@@ -32,13 +37,24 @@ class Unchecked:
 
 
 @dataclass(frozen=True, slots=True)
+class Also:
+    """What some requests need besides: `action` on one of the resources that `find` gives. Those for
+    which it gives None need nothing more."""
+
+    action: str
+    find: Callable[[Call], Awaitable[Sequence[Resource] | None]]
+
+
+@dataclass(frozen=True, slots=True)
 class Needs:
     """For credentials that may do `action` on one of the resources that `find` gives (with `every`: on
-    each of them). `find` may raise ApiError, e.g. 404; it may note what it found in `call.found`."""
+    each of them). `find` may raise ApiError, e.g. 404; it may note what it found in `call.found`.
+    `also` has to be allowed, too."""
 
     action: str
     find: Find
     every: bool = False
+    also: Also | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,36 +99,50 @@ class RouteTable:
     """
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        self._routes = [(tuple(route.pattern.strip("/").split("/")), route) for route in routes]
+        patterns: dict[tuple[str, ...], list[Route]] = {}
+        for route in routes:
+            patterns.setdefault(tuple(route.pattern.strip("/").split("/")), []).append(route)
+        self._patterns: dict[tuple[str, ...], list[tuple[tuple[str, ...], list[Route]]]] = {}
+        for pattern, found in patterns.items():
+            assert not any(word.startswith("{") for word in pattern[:_WORDS]), pattern
+            self._patterns.setdefault(pattern[:_WORDS], []).append((pattern, found))
 
     def find(self, raw_path: bytes) -> tuple[dict[str, str], list[Route]]:
         """The path's values by name, and the routes that it means, one per set of methods."""
-        segments = _segments(raw_path)
+        segments = path_segments(raw_path)
         if segments is None:
             return {}, []
         best: dict[str, str] = {}
         found: list[Route] = []
-        fewest = len(segments) + 1
-        for pattern, route in self._routes:
+        closest = (len(segments) + 1, 0)
+        for pattern, routes in self._patterns.get(tuple(segments[:_WORDS]), ()):
             values = _match(pattern, segments)
-            if values is None or len(values) > fewest:
+            if values is None:
                 continue
-            if len(values) < fewest:
-                # Words count more than names: /runs/latest before /runs/{id}.
-                fewest, found = len(values), []
+            # Words count more than names: /runs/latest before /runs/{id}, /a/b/{c*} before /a/{b*}.
+            rank = (len(values), -len(pattern))
+            if rank > closest:
+                continue
+            if rank < closest:
+                closest, found = rank, []
             best = values
-            found.append(route)
+            found += routes
         return best, found
 
 
-def _segments(raw_path: bytes) -> list[str] | None:
+def path_segments(raw_path: bytes) -> list[str] | None:
+    """The segments of a path, decoded; None if it has none, or is spelled in a way that matches
+    nothing."""
     try:
-        parts = [unquote(part, errors="strict") for part in raw_path.decode("ascii").split("/")]
+        parts = raw_path.decode("ascii").split("/")
+        if b"%" in raw_path:
+            parts = [unquote(part, errors="strict") for part in parts]
     except UnicodeDecodeError:
         return None
-    if parts[0] or any(part in ("", ".", "..") or "\0" in part for part in parts[1:]):
+    segments = parts[1:]
+    if parts[0] or not _SEGMENTLESS.isdisjoint(segments) or any("\0" in one for one in segments):
         return None
-    return parts[1:]
+    return segments
 
 
 def _match(pattern: tuple[str, ...], segments: list[str]) -> dict[str, str] | None:

@@ -87,7 +87,7 @@ class _RunRoutes:
         try:
             found = await self._lookup.run(run_id, call.grant.environment)
         except RunTableError as error:
-            raise _unusable(error) from error
+            raise unusable(error) from error
         if found is None:
             raise NotFoundError(about=[Resource(RUNS, run_id), Resource(TASKS)])
         resources = [Resource(RUNS, run_id), Resource(TASKS, found.task)]
@@ -105,7 +105,7 @@ class _RunRoutes:
             if _begins(call) and not await self._lookup.has_batch(batch_id, call.grant.environment):
                 raise NotFoundError(retry=True, about=resources)
         except RunTableError as error:
-            raise _unusable(error) from error
+            raise unusable(error) from error
         return resources
 
     # -- following ---------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class _RunRoutes:
         except InvalidRequestError as error:
             raise self._explained(error) from error
         except RunTableError as error:
-            raise _unusable(error) from error
+            raise unusable(error) from error
         finally:
             if request.live:
                 self._limit.give(grant.environment)
@@ -164,7 +164,7 @@ class _RunRoutes:
         if "where" in error.errors:
             # An id that no value of its column's type looks like.
             return NotFoundError()
-        return _unusable(error)
+        return unusable(error)
 
 
 def read_follow(
@@ -203,7 +203,7 @@ def read_tags(text: str | None) -> list[str]:
     return tags
 
 
-def _unusable(error: PgtideError) -> ApiError:
+def unusable(error: PgtideError) -> ApiError:
     """Clients go on asking until somebody has mended it."""
     complaints.warn(f"runs cannot be followed: {error}")
     return ApiError(503, _UNUSABLE)

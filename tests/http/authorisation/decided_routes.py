@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
+from decided_route import KEYS, LIMITED_KEYS, SCOPES, Decided
 from decided_scopes import (
     BATCH_DENIED,
     BATCH_GRANTED,
@@ -24,6 +22,7 @@ from decided_scopes import (
     beside,
     ones,
 )
+from decided_streams import STREAMS_DECIDED
 from guarded_server import (
     BATCH,
     DELAYED,
@@ -37,39 +36,7 @@ from guarded_server import (
     WAIT_TOKEN,
 )
 
-NOT_FOUND: dict[str, Any] = {"error": "Not found"}
 NDJSON = {"content-type": "application/x-ndjson"}
-
-KEYS = "secret keys"
-LIMITED_KEYS = "secret keys, also with scopes"
-SCOPES = "whoever has one of the scopes"
-
-
-@dataclass(frozen=True)
-class Decided:
-    """One kind of request.
-
-    `granted` are groups of scopes with each of which it is served, `denied` those with each of which
-    it is refused. `foreign` is what another environment's key gets. `before`: SQL that makes it
-    possible once more.
-    """
-
-    method: str
-    pattern: str
-    path: str
-    access: str
-    status: int = 200
-    body: Any = None
-    granted: tuple[Scopes, ...] = ()
-    denied: tuple[Scopes, ...] = ()
-    foreign: tuple[int, Any] = (404, NOT_FOUND)
-    headers: dict[str, str] | None = None
-    before: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"{self.method} {self.path}"
-
 
 _RUNS = "/api/v1/runs"
 _TOKENS = "/api/v1/waitpoints/tokens"
@@ -270,6 +237,7 @@ DECIDED: tuple[Decided, ...] = (
         *("GET", "/api/v1/packets/{path}", f"/api/v1/packets/{PACKET.replace('/', '%2F')}", KEYS),
         foreign=(200, ...),
     ),
+    *STREAMS_DECIDED,
 )
 
 SEALED = (

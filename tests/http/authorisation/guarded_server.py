@@ -28,6 +28,9 @@ SECRETS = (KEY, ROTATED, ENDED, STAGING, SIGNING, SIGNING_ENDED)
 TASK, OTHER_TASK = "my/task", "other-task"
 TAG, OTHER_TAG = "user:1", "album"
 RUN, DELAYED, FOREIGN = "run_matrix", "run_delayed", "run_foreign"
+BELOW = "run_below"
+"""Whose parent and root is the delayed one."""
+SESSION, CHANNEL = "chat:1", "screens"
 BATCH = "batch_matrix"
 WAIT_TOKEN = "waitpoint_matrix"
 PACKET = "0123/packet.json"
@@ -36,6 +39,7 @@ RESET_KEY = "key-to-reset"
 PIECE = 12
 """Characters of a secret that must not be seen."""
 
+_SETTLED = """'{"$trigger.headers": [["trigger-control", "turn-complete"]]}'"""
 _FIELDS = f"""
 insert into pgtide.batches (id, run_count, expected_count, run_ids)
     values ('{BATCH}', 1, 2, array['{RUN}']);
@@ -44,8 +48,12 @@ insert into pgtide.runs (id, task, tags, batch_id, status, payload, payload_type
      'application/store');
 insert into pgtide.runs (id, task, status, delay_until) values
     ('{DELAYED}', '{TASK}', 'DELAYED', now() + interval '1 day');
+insert into pgtide.runs (id, task, status, delay_until, parent_id, root_id) values
+    ('{BELOW}', '{TASK}', 'DELAYED', now() + interval '1 day', '{DELAYED}', '{DELAYED}');
 insert into pgtide.runs (id, environment_id, task) values ('{FOREIGN}', 'staging', '{TASK}');
 insert into pgtide.wait_tokens (id) values ('{WAIT_TOKEN}');
+select pgtide.append('sessions/' || stream, {_SETTLED}::jsonb)
+from unnest(array['{SESSION}/in', '{SESSION}/out', '{SESSION}/channels/{CHANNEL}/out']) as stream;
 create table secrets (id int primary key, owner text not null, content text not null,
     written timestamptz not null default now());
 alter table secrets replica identity full;
@@ -195,7 +203,7 @@ class Guarded:
 
     def content(self) -> list[tuple[Any, ...]]:
         """What refused requests must not have changed."""
-        names = ("runs", "batches", "wait_tokens", "packets", "trigger_keys")
+        names = ("runs", "batches", "wait_tokens", "packets", "trigger_keys", "streams")
         rows = " union all ".join(
             f"select '{name}', count(*), md5(coalesce(string_agg(t::text, '' order by t::text), ''))"
             f" from pgtide.{name} as t"

@@ -9,13 +9,20 @@ from typing import Any, cast
 import pytest
 from access_tokens import public_token
 from credentials import UNKNOWN, bearers, issued, local, own, refused
-from decided_routes import DECIDED, LIMITED_KEYS, NO_USE, SCOPES, SEALED, Decided
-from guarded_server import FOREIGN, KEY, RUN, STAGING, Guarded, Reply, restricted_key
+from decided_route import LIMITED_KEYS, SCOPES, Decided
+from decided_routes import DECIDED, NO_USE, SEALED
+from decided_streams import TOLD
+from guarded_server import BELOW, FOREIGN, KEY, RUN, STAGING, Guarded, Reply, restricted_key
 
 from engine.configuration.settings import Settings
 from shapes.access.authority import Authority
+from shapes.access.leases import Leases
 from shapes.http.api.assembly import make_api
 from shapes.http.api.routes import AnyCredential, Needs, SecretKey, Unchecked
+from shapes.http.api.trigger_streams import TriggerStreams
+from shapes.http.streams.stream_api import StreamServices
+from shapes.streams.event_streams import EventStreams
+from shapes.streams.hub import StreamHub
 
 FORBIDDEN = {
     "error": "Unauthorized",
@@ -31,10 +38,16 @@ rows = pytest.mark.parametrize("row", DECIDED, ids=[row.name for row in DECIDED]
 def test_every_route_is_decided() -> None:
     """A route that is added to the code has to be added to the table."""
     nothing = cast(Any, None)
-    routes = make_api(Settings(), nothing, nothing, Authority(Settings()), nothing, nothing).routes
+    authority = Authority(Settings())
+    hub, leases = StreamHub(nothing, nothing), Leases(authority)
+    services = StreamServices(nothing, nothing, hub, EventStreams(hub, nothing, leases))
+    streams = TriggerStreams(Settings(), nothing, nothing, leases, services)
+    routes = make_api(
+        *(Settings(), nothing, nothing, authority, nothing, nothing, streams.routes)
+    ).routes
     there = {(method, route.pattern) for route in routes for method in route.methods}
     decided = {(row.method, row.pattern) for row in DECIDED} | set(SEALED)
-    decided |= {("HEAD", pattern) for method, pattern in decided if method == "GET"}
+    decided |= {("HEAD", pattern) for method, pattern in decided if method == "GET"} | set(TOLD)
     assert there == decided
     access = {(method, one.pattern): one.access for one in routes for method in one.methods}
     for row in DECIDED:
@@ -46,6 +59,7 @@ def test_every_route_is_decided() -> None:
                 assert kind == SecretKey(restricted=True), row.name
             case _:
                 assert isinstance(kind, Needs | AnyCredential), row.name
+    assert all(access[one] == SecretKey() for one in TOLD)
     assert {key for key, one in access.items() if isinstance(one, Unchecked)} == set(SEALED) | {
         ("HEAD", pattern) for method, pattern in SEALED if method == "GET"
     }
@@ -142,6 +156,17 @@ def test_a_head_request_is_judged_like_its_get(guarded: Guarded, row: Decided) -
         get = ask(guarded, row, credential)
         head = guarded.ask("HEAD", row.path, credential)
         assert (head.status, head.body) == (get.status, b"")
+
+
+def test_only_keys_are_told_how_far_a_writer_has_come(guarded: Guarded) -> None:
+    for target in ("self", "parent", "root"):
+        path = f"/realtime/v1/streams/{BELOW}/{target}/ai"
+        for good in bearers():
+            assert guarded.ask("HEAD", path, good.header).status == (401 if good.public else 200)
+        for bad in refused():
+            assert guarded.ask("HEAD", path, bad.header).status == 401, bad.name
+        assert guarded.ask("HEAD", path, f"Bearer {restricted_key(*NO_USE)}").status == 403
+        assert guarded.ask("HEAD", path, f"Bearer {STAGING}").status == 404
 
 
 @pytest.mark.parametrize("row", DECIDED, ids=[row.name for row in DECIDED])

@@ -8,7 +8,7 @@ from typing import Self, Unpack
 import httpx2
 
 from pgtide.aio.driver import Driver
-from pgtide.aio.groups import Auth, Metadata, Runs, Wait
+from pgtide.aio.groups import Auth, Metadata, Runs, Streams, Wait
 from pgtide.aio.shapes import Shape, ShapeStream
 from pgtide.configuration import Token, configuration
 from pgtide.protocol.definition import ShapeOptions
@@ -34,6 +34,7 @@ class Client:
         self.driver = Driver(given, http)
         self.runs = Runs(lambda: self.driver)
         self.metadata = Metadata(lambda: self.driver)
+        self.streams = Streams(lambda: self.driver)
         self.wait = Wait(lambda: self.driver)
         self.auth = Auth(lambda: self.driver)
 

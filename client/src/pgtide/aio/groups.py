@@ -1,13 +1,14 @@
-"""The groups of methods: `runs`, `metadata`, `wait`, `auth`."""
+"""The groups of methods: `runs`, `metadata`, `streams`, `wait`, `auth`."""
 
 from __future__ import annotations
 
 from pgtide.aio.face import Face, awaited, iterated
 from pgtide.aio.metadata import Metadata, Progress
+from pgtide.aio.streams import Streams
 from pgtide.protocol import run_calls, run_following, token_calls, wait_calls
 from pgtide.protocol.run_following import Identity
 
-__all__ = ["Auth", "Metadata", "Runs", "Wait"]
+__all__ = ["Auth", "Metadata", "Runs", "Streams", "Wait"]
 
 
 class Runs(Face):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from pgtide.errors import (
     AnsweredError,
     AuthenticationError,
     ConnectionLostError,
+    GoneError,
     InvalidRequestError,
     NotFoundError,
     PermissionDeniedError,
@@ -68,9 +69,15 @@ def call(
 
 
 def attempt(
-    request: Request, patience: Patience, *, token: str | None = None, anonymous: bool = False
+    request: Request,
+    patience: Patience,
+    *,
+    token: str | None = None,
+    anonymous: bool = False,
+    accept: Container[int] = (),
 ) -> Plan[Answer]:
-    """As `call`, for a request that is complete but for its credential (`token`: use this one)."""
+    """As `call`, for a request that is complete but for its credential (`token`: use this one).
+    Answers of a status in `accept` are returned as they are."""
     backoff = Backoff()
     renewed = anonymous or token is not None
     used = token if renewed else (yield from credential())
@@ -83,7 +90,7 @@ def attempt(
                 raise
             yield from pause(backoff.next())
             continue
-        if answer.status < 300:
+        if answer.status < 300 or answer.status in accept:
             return answer
         if answer.status == 401 and not renewed:
             renewed = True
@@ -121,6 +128,8 @@ def refusal(request: Request, answer: Answer, *secrets: str | None) -> PgtideErr
         return PermissionDeniedError(message, status, code, details)
     if status == 404:
         return NotFoundError(message, status, code, details)
+    if status == 410:
+        return GoneError(message, status, code, details)
     if status == 429:
         return RateLimitedError(message, status, code, details, retry_after(answer.headers))
     if status >= 500:

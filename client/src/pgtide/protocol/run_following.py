@@ -78,11 +78,11 @@ def subscribe(
         max_retries=max_retries,
         live_seconds=live_seconds,
         token=access_token,
-        spare_token=_token_of(run, batch),
+        spare_token=token_of(run, batch),
     )
     if run is None:
         return Values(_changed_runs(definition, following))
-    return Values(_one_run(_identity(run), definition, following, stop_on_completion))
+    return Values(_one_run(identity_of(run), definition, following, stop_on_completion))
 
 
 def follow(
@@ -102,7 +102,7 @@ def follow(
         max_retries=max_retries,
         live_seconds=live_seconds,
         token=access_token,
-        spare_token=_token_of(batch),
+        spare_token=token_of(batch),
     )
     return Values(_run_sets(definition, following))
 
@@ -125,9 +125,9 @@ def run_definition(
             raise InvalidRequestError("skip_columns is a list of names")
         query.append(("skipColumns", ",".join(wire_name(name) for name in skip_columns)))
     if run is not None:
-        path = f"/realtime/v1/runs/{quote(_identity(run), safe='')}"
+        path = f"/realtime/v1/runs/{quote(identity_of(run), safe='')}"
     elif batch is not None:
-        path = f"/realtime/v1/batches/{quote(_identity(batch), safe='')}"
+        path = f"/realtime/v1/batches/{quote(identity_of(batch), safe='')}"
     else:
         path = "/realtime/v1/runs"
         if tags is not None:
@@ -154,7 +154,7 @@ def window(since: str | timedelta) -> str:
     return f"{seconds}s"
 
 
-def _identity(one: Identity) -> str:
+def identity_of(one: Identity) -> str:
     identity = one if isinstance(one, str) else one.id
     if not identity.strip():
         raise InvalidRequestError("the id is empty")
@@ -173,7 +173,7 @@ def _checked_tags(tags: str | Sequence[str]) -> list[str]:
     return found
 
 
-def _token_of(*handles: Identity | None) -> str | None:
+def token_of(*handles: Identity | None) -> str | None:
     """A handle's own token, for where the client has no credential."""
     for handle in handles:
         token = getattr(handle, "public_access_token", None)

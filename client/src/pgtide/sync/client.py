@@ -11,7 +11,7 @@ from pgtide.configuration import Token, configuration
 from pgtide.protocol.definition import ShapeOptions
 from pgtide.protocol.messages import Position
 from pgtide.sync.driver import Driver
-from pgtide.sync.groups import Auth, Metadata, Runs, Wait
+from pgtide.sync.groups import Auth, Metadata, Runs, Streams, Wait
 from pgtide.sync.shapes import Shape, ShapeStream
 
 
@@ -35,6 +35,7 @@ class Client:
         self.driver = Driver(given, http)
         self.runs = Runs(lambda: self.driver)
         self.metadata = Metadata(lambda: self.driver)
+        self.streams = Streams(lambda: self.driver)
         self.wait = Wait(lambda: self.driver)
         self.auth = Auth(lambda: self.driver)
 

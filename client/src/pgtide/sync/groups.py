@@ -1,4 +1,4 @@
-"""The groups of methods: `runs`, `metadata`, `wait`, `auth`."""
+"""The groups of methods: `runs`, `metadata`, `streams`, `wait`, `auth`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pgtide.protocol import run_calls, run_following, token_calls, wait_calls
 from pgtide.protocol.run_following import Identity
 from pgtide.sync.face import Face, awaited, iterated
 from pgtide.sync.metadata import Metadata, Progress
+from pgtide.sync.streams import Streams
 
-__all__ = ["Auth", "Metadata", "Runs", "Wait"]
+__all__ = ["Auth", "Metadata", "Runs", "Streams", "Wait"]
 
 
 class Runs(Face):

@@ -1,0 +1,1 @@
+"""Streams over HTTP, as the protocol Durable Streams has it: `/v1/stream/{path}`."""

@@ -1,0 +1,65 @@
+"""Puts the streams' routes together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from engine.configuration.run_settings import read_run_table
+from engine.configuration.settings import Settings
+from shapes.access.authority import Authority
+from shapes.database import Database
+from shapes.http.admission import Admission
+from shapes.http.api.api import Api
+from shapes.http.api.routes import Also, Needs, Route
+from shapes.http.live_limit import LiveLimit
+from shapes.http.streams.create_request import mounts_of
+from shapes.http.streams.stream_access import WRITE, StreamAccess
+from shapes.http.streams.stream_manners import StreamManners
+from shapes.http.streams.stream_reads import StreamReads
+from shapes.http.streams.stream_writes import BODY_BYTES, StreamWrites
+from shapes.runs.definitions import READ
+from shapes.runs.run_lookup import RunLookup
+from shapes.streams.event_streams import EventStreams
+from shapes.streams.hub import StreamHub
+from shapes.streams.store import StreamStore
+from shapes.streams.writer import StreamWriter
+
+PATTERN = "/v1/stream/{path*}"
+
+
+class StreamServices(NamedTuple):
+    """A node's streams."""
+
+    store: StreamStore
+    writer: StreamWriter
+    hub: StreamHub
+    event_streams: EventStreams
+
+
+def make_stream_api(
+    settings: Settings,
+    database: Database,
+    authority: Authority,
+    admission: Admission,
+    limit: LiveLimit,
+    services: StreamServices,
+    more: Sequence[Route] = (),
+) -> Api:
+    """All routes of streams, for one node; `more` of them are below the same path."""
+    store, writer, hub, event_streams = services
+    mounts = mounts_of(settings.public_url)
+    runs = read_run_table(settings.config_file)
+    access = StreamAccess(RunLookup(database, runs), mounts)
+    reads = StreamReads(settings, store, hub, event_streams, admission, limit)
+    writes = StreamWrites(store, writer, admission, mounts, settings.public_url)
+    writing, reading = Needs(WRITE, access.find_written), Needs(READ, access.find_read)
+    creating = Needs(WRITE, access.find_written, also=Also(READ, access.find_source))
+    routes = [
+        Route(frozenset(("POST",)), PATTERN, writing, writes.append, BODY_BYTES),
+        Route(frozenset(("GET",)), PATTERN, reading, reads.read),
+        Route(frozenset(("HEAD",)), PATTERN, reading, reads.describe),
+        Route(frozenset(("PUT",)), PATTERN, creating, writes.create, BODY_BYTES),
+        Route(frozenset(("DELETE",)), PATTERN, writing, writes.delete),
+    ]
+    return Api([*routes, *more], authority, StreamManners())

@@ -1,0 +1,103 @@
+"""Which of the runs that somebody waits for are over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from typing import Final
+
+from engine.runs.table import RunTableError
+from shapes.database import Database, DatabaseUnavailableError
+from shapes.runs.run_lookup import RunLookup
+from shapes.tail import Tail
+
+log = logging.getLogger("streams")
+
+LOOK_SECONDS: Final = 1.0
+"""From one look at the runs to the next."""
+
+RUNS_PER_SECOND: Final = 1000
+"""If more runs are waited for, they are looked at less often."""
+
+REACH_SECONDS: Final = 10.0
+
+_POSITION = "select (pg_current_wal_insert_lsn() - '0/0')::bigint"
+
+Place = tuple[str, str]
+"""Environment and id of a run."""
+
+
+class RunEnds:
+    """Looks at runs from time to time, those of all who wait together, until they are over.
+
+    Postgres is asked, and not the log: the runs' table may be one that nobody follows.
+    """
+
+    def __init__(self, database: Database, lookup: RunLookup, tail: Tail) -> None:
+        self._database = database
+        self._lookup = lookup
+        self._tail = tail
+        self._waiting: dict[Place, dict[asyncio.Future[None], None]] = {}
+        self._rung = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @contextmanager
+    def expected(self, environment: str, run_id: str) -> Generator[asyncio.Future[None]]:
+        """A future that is done once the run is over (or gone), and this node's tail has come to
+        everything that was committed before."""
+        place = (environment, run_id)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(place, {})
+        waiting[future] = None
+        self._rung.set()
+        try:
+            yield future
+        finally:
+            waiting.pop(future, None)
+            if not waiting and self._waiting.get(place) is waiting:
+                del self._waiting[place]
+            future.cancel()
+
+    async def run(self) -> None:
+        """Look at runs until cancelled."""
+        while True:
+            await self._rung.wait()
+            while self._waiting:
+                await asyncio.sleep(max(LOOK_SECONDS, len(self._waiting) / RUNS_PER_SECOND))
+                try:
+                    await self._look()
+                except (DatabaseUnavailableError, RunTableError) as error:
+                    # Streams go on meanwhile.
+                    log.debug("the ends of runs are not noticed: %s", error)
+            self._rung.clear()
+
+    async def _look(self) -> None:
+        asked: dict[str, list[str]] = {}
+        for environment, run_id in self._waiting:
+            asked.setdefault(environment, []).append(run_id)
+        over: list[Place] = []
+        for environment, ids in asked.items():
+            found = await self._lookup.several(ids, environment)
+            over += [
+                (environment, run_id) for run_id in ids if run_id not in found or found[run_id].over
+            ]
+        if over and await self.settled():
+            self._tell(over)
+
+    async def settled(self) -> bool:
+        """Wait until this node's tail has come to everything that is committed now; False if it does
+        not in time. Raises DatabaseUnavailableError."""
+        async with self._database.lookups() as connection:
+            row = await (await connection.execute(_POSITION)).fetchone()
+        assert row is not None
+        return await self._tail.reached(row[0], REACH_SECONDS)
+
+    def _tell(self, places: Iterable[Place]) -> None:
+        for place in places:
+            for future in self._waiting.get(place, ()):
+                if not future.done():
+                    future.set_result(None)

@@ -1,0 +1,1 @@
+"""Subscriptions: durable cursors over streams that wake workers."""

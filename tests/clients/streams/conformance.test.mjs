@@ -1,0 +1,7 @@
+// The suite of the protocol's authors, unmodified, against the server at PGTIDE_URL.
+import { runConformanceTests } from "@durable-streams/server-conformance-tests"
+
+runConformanceTests({
+  baseUrl: process.env.PGTIDE_URL,
+  subscriptions: process.env.PGTIDE_SUBSCRIPTIONS === "true",
+})
