@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute
 from engine.configuration.settings import Settings
 from engine.errors import SettingsError
 from engine.log.layout import RelationVersion
-from engine.log.reader import LogMissingError, LogReader
+from engine.log.reader import LogReader
 from engine.logs import configure
 from engine.metrics.numbers import Numbers
 from engine.postgres.table import Table
@@ -30,6 +30,7 @@ from shapes.database import Database
 from shapes.definitions import Definitions
 from shapes.feed import Feed
 from shapes.feeds import Feeds
+from shapes.first_log import open_log
 from shapes.http.admission import Admission, Pool
 from shapes.http.api.assembly import make_api
 from shapes.http.api.trigger_streams import TriggerStreams
@@ -52,6 +53,7 @@ from shapes.snapshot import Snapshots
 from shapes.snapshot_store import SnapshotStore
 from shapes.streams.event_streams import EventStreams
 from shapes.streams.hub import StreamHub
+from shapes.streams.keeper import StreamKeeper
 from shapes.streams.store import StreamStore
 from shapes.streams.subscriptions.courier import Courier
 from shapes.streams.subscriptions.driver import make_driver
@@ -102,7 +104,6 @@ class Node:
             raise SettingsError("no database to follow: set DATABASE_URL or --database-url")
         self._settings = settings
         self._board = board
-        self._wish = Wish(board, shared.number)
         self._database = Database(
             settings.query_url or settings.database_url,
             settings.db_pool_size // settings.nodes,
@@ -189,6 +190,8 @@ class Node:
         self.application = Application(
             *(endpoint, self.tail, board, api, stream_api), _demo_routes(settings)
         )
+        # Last: what has been made before is needed for ever.
+        self._wish = Wish(board, shared.number)
 
     async def run(self) -> None:
         """Everything that goes on beside requests, until cancelled."""
@@ -202,6 +205,7 @@ class Node:
                 tasks.create_task(self._rest())
                 tasks.create_task(self._measure())
                 tasks.create_task(self._leases.run())
+                tasks.create_task(StreamKeeper(self._database, self._settings).run())
                 tasks.create_task(self.stream_services.writer.run())
                 tasks.create_task(self._trigger_streams.run())
                 tasks.create_task(self._driver.run())
@@ -293,7 +297,9 @@ class Node:
             elif time.monotonic() > settled:
                 settled = math.inf
                 give_back()
-            readers = len(self._polls) + len(self._crowd) + len(self._streams)
+            streams = self.stream_services.event_streams
+            waiting = (self._polls, self._crowd, self._streams, streams)
+            readers = sum(map(len, waiting)) + streams.waiting
             few = readers <= FEW_READERS and len(self._feeds) <= FEW_SHAPES
             self._wish.look(idle=few and settled == math.inf)
 
@@ -331,7 +337,7 @@ async def serve(settings: Settings, bound: socket.socket) -> None:
     await server.start(bound)
     shared = Shared(number, meter, admission, crowd, authority, leases, limit, regulars)
     background = asyncio.create_task(_run(settings, front, board, shared))
-    await serve_until_told(server, background, settings)
+    await serve_until_told(server, background)
     background.cancel()
     await asyncio.wait([background])
     if not background.cancelled() and (error := background.exception()):
@@ -339,36 +345,13 @@ async def serve(settings: Settings, bound: socket.socket) -> None:
 
 
 async def _run(settings: Settings, front: Front, board: Board, shared: Shared) -> None:
-    node = Node(settings, await _open_log(settings), board, shared)
+    node = Node(settings, await open_log(settings.log_dir), board, shared)
     front.open(node.application, node.stop)
     board.serve(shared.number)
     log.info("serving")
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(node.run())
         tasks.create_task(front.attend())
-
-
-async def _open_log(settings: Settings) -> LogReader:
-    """Wait for the engine to make the log."""
-    said = False
-    while True:
-        try:
-            return _begun(LogReader(settings.log_dir))
-        except LogMissingError as error:
-            if not said:
-                log.info("waiting for the log: %s", error)
-                said = True
-            await asyncio.sleep(0.05)
-
-
-def _begun(reader: LogReader) -> LogReader:
-    try:
-        reader.state()
-    except LogMissingError:
-        # A process may have a log open only once.
-        reader.close()
-        raise
-    return reader
 
 
 def main() -> None:

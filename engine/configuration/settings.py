@@ -340,6 +340,22 @@ class Settings:
     ] = 900.0
     retention_age: Annotated[float, About(DURATION, "How long the log keeps a change.")] = 86400.0
     retention_bytes: Annotated[int, About(BYTES, "Size to which the log may grow.")] = 8 * 2**30
+    stream_retention_age: Annotated[
+        float,
+        About(
+            DURATION,
+            "How long messages of streams are kept at least. What has run out is dropped in parts of "
+            "a 14th of this.",
+        ),
+    ] = 28 * 86400.0
+    stream_retention_bytes: Annotated[
+        int,
+        About(
+            BYTES,
+            "Size to which the messages of all streams may grow in Postgres, indexes included; the "
+            "oldest go first.",
+        ),
+    ] = 10 * 2**30
     enable_delete: Annotated[
         bool, About(SWITCH, "Allow DELETE /v1/shape.", "ELECTRIC_ENABLE_INTEGRATION_TESTING")
     ] = False

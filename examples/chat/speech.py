@@ -1,16 +1,18 @@
-"""Answers without a language model: sentences put together at random, the same ones for the same seed."""
+"""Answers without a language model: sentences put together at random, the same for the same seed."""
 
 import random
 import re
 from collections.abc import Iterator
 
-SUBJECTS = "the tide|a slow boat|the harbour|every lantern on the pier|an old chart|the keeper of the log|a gull"
+SUBJECTS = (
+    "the tide|a slow boat|the harbour|every lantern on the pier|an old chart|the keeper of the log"
+)
 VERBS = "carries|remembers|waits for|follows|hands on|counts|writes down"
 OBJECTS = (
     "what the last wave left|each message in its order|a line that nobody has read yet|the water's edge"
     "|three bells and a light|the name of the wind|whatever comes after the pause"
 )
-TURNS = "Meanwhile|Still|By morning|Without a word|Once in a while|On the far side|At the turn of the tide"
+TURNS = "Meanwhile|Still|By morning|Without a word|Once in a while|At the turn of the tide"
 ENDS = (
     "and nothing is lost on the way|so it begins again from there|as if it had never been cut off"
 )

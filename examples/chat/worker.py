@@ -23,8 +23,9 @@ update pgtide.runs set status = 'EXECUTING', attempt_number = attempt_number + 1
         or status = 'EXECUTING' and updated_at < now() - %s * interval '1 second')
     order by created_at limit 1 for update skip locked
 ) returning id,
-    case payload_type when 'application/super+json' then payload::json -> 'json'
-        else payload::json end"""
+    -- The SDK sends the payload together with a note of its types.
+    case payload_type when 'application/super+json' then payload::json -> 'json' ->> 'prompt'
+        when 'application/json' then payload::json ->> 'prompt' else payload end"""
 END = """update pgtide.runs set status = %s, output = %s, error = %s
     where id = %s and status = 'EXECUTING'"""
 AT_ONCE = 16
@@ -55,9 +56,9 @@ async def respond(run: str, prompt: str) -> dict[str, Any]:
     return {"words": out.position, "stopped": out.stopped is not None}
 
 
-async def carry_out(database: psycopg.AsyncConnection, run: str, payload: Any) -> None:
+async def carry_out(database: psycopg.AsyncConnection, run: str, prompt: str | None) -> None:
     try:
-        output = await respond(run, str((payload or {}).get("prompt", "")))
+        output = await respond(run, prompt or "")
     except (psycopg.OperationalError, pgtide.ConnectionLostError, pgtide.ServerError) as error:
         print(f"{run} waits for another attempt: {error}", flush=True)
     except pgtide.ProducerReplacedError:

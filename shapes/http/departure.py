@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 
-from engine.configuration.settings import Settings
 from engine.processes.program import LEAVE
 from shapes.http.server import Server
 
@@ -15,13 +14,12 @@ log = logging.getLogger("node")
 STOP_SECONDS = 2.5
 """How long answers may go on when the node is told to stop; its supervisor waits a little longer."""
 
-LEAVE_SECONDS = 600.0
-"""How long a node that has a successor may go on sending what it has begun to."""
+LEAVE_SECONDS = 660.0
+"""How long a node that has a successor may go on with what it has begun: the longest event streams last
+ten minutes."""
 
 
-async def serve_until_told(
-    server: Server, background: asyncio.Task[None], settings: Settings
-) -> None:
+async def serve_until_told(server: Server, background: asyncio.Task[None]) -> None:
     """Until SIGTERM or SIGINT, or until the node has left to its successor; the server has stopped.
 
     A node whose `background` has failed must not go on answering: it starts over.
@@ -31,9 +29,7 @@ async def serve_until_told(
     await asyncio.wait([*ends, succeeded], return_when=asyncio.FIRST_COMPLETED)
     if succeeded.done() and not any(end.done() for end in ends):
         log.info("leaving to a successor")
-        # By then all live requests that wait now have been answered.
-        patience = max(settings.long_poll_timeout, settings.sse_timeout) + 1.0
-        leaving = asyncio.create_task(server.leave(patience, LEAVE_SECONDS))
+        leaving = asyncio.create_task(server.leave(LEAVE_SECONDS))
         await asyncio.wait([*ends, leaving], return_when=asyncio.FIRST_COMPLETED)
         leaving.cancel()
     await server.stop(STOP_SECONDS)

@@ -106,19 +106,12 @@ class Server:
         if self._sweeper is not None:
             self._sweeper.cancel()
 
-    async def leave(self, patience: float, seconds: float) -> None:
-        """Accept no more, and wait until every connection has come to an end in its own time: after
-        the answer that is under way, or because nothing is asked.
-
-        Those who still wait for changes after `patience` seconds are let go of; all this takes no
-        longer than `seconds`. `stop` comes afterwards.
-        """
+    async def leave(self, seconds: float) -> None:
+        """Accept no more, and wait for so long until every connection has come to an end in its own
+        time: after the answer that is under way, or because nothing is asked. `stop` comes next."""
         self._refuse()
-        let_go, deadline = self.now() + patience, self.now() + seconds
+        deadline = self.now() + seconds
         while self.connections and self.now() < deadline:
-            if self.now() > let_go:
-                let_go = deadline
-                self._on_stop()
             await asyncio.sleep(0.1)
 
     def _refuse(self) -> None:

@@ -63,7 +63,7 @@ class AppendChannel:
             pipeline.close()
             raise DatabaseUnavailableError("Database is unreachable") from error
         except BaseException:
-            # Whatever is under way has no reader any more.
+            # Nobody waits for what may be under way.
             pipeline.close()
             raise
         return verdicts

@@ -107,13 +107,12 @@ def _when_closed(target: Target, request: Append) -> Outcome:
     stamp = request.stamp
     if stamp is None:
         return Outcome.DUPLICATE if request.close and not request.parts else Outcome.CLOSED
-    if stamp == target.closed_by:
+    if not request.by_part or not request.parts:
+        return Outcome.DUPLICATE if stamp == target.closed_by else Outcome.CLOSED
+    outcome, skipped = _ingest(target, request, stamp)
+    if outcome is Outcome.DUPLICATE or skipped == len(request.parts):
+        # All of it was stored before the end.
         return Outcome.DUPLICATE
-    if request.by_part and request.parts:
-        # What was stored before the end is.
-        outcome, skipped = _ingest(target, request, stamp)
-        if outcome is Outcome.DUPLICATE or skipped == len(request.parts):
-            return Outcome.DUPLICATE
     return Outcome.CLOSED
 
 

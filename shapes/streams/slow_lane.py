@@ -83,7 +83,7 @@ class SlowLane:
         try:
             try:
                 answers = await _written(channel, entries)
-            except StatementError:
+            except (StatementError, ValueError):
                 if len(entries) == 1:
                     raise
                 # One of them cannot be taken; the others have nothing to do with it.
@@ -92,7 +92,7 @@ class SlowLane:
         except LockedError:
             _give_up(waiting)
             return
-        except (PgtideError, StatementError) as error:
+        except (PgtideError, StatementError, ValueError) as error:
             for entry in entries:
                 entry.fail(error)
         else:

@@ -64,7 +64,8 @@ class StreamWriter:
         """What became of a request; what the protocol refuses is an outcome, too.
 
         Raises DatabaseUnavailableError, also if it is not known whether it was committed, and
-        DatabaseSetupError. Whoever is cancelled does not know, either.
+        DatabaseSetupError. Whoever is cancelled does not know, either. A path, type or producer that
+        Postgres cannot take is a StatementError or a ValueError.
         """
         entry = Entry(request, asyncio.get_running_loop().create_future(), time.monotonic())
         size = entry.size
@@ -165,7 +166,7 @@ class StreamWriter:
         batch = Batch(entries, create=create, patience=CREATION_SECONDS if create else 0.0)
         try:
             verdicts = await self._channel.write(batch)
-        except (LockedError, StatementError):
+        except (LockedError, StatementError, ValueError):
             # One of them is in the way of the others, who cannot tell which.
             self._slow_down(entries)
         except PgtideError as error:

@@ -70,8 +70,16 @@ async def test_roles(
             "insert into pgtide.trigger_keys (key, id, expires_at) values ('', 'r', now());"
             "delete from pgtide.trigger_keys;"
             "insert into pgtide.wait_tokens (id) values ('waitpoint_r');"
-            "select pgtide.complete_wait_token('waitpoint_r')"
+            "select pgtide.complete_wait_token('waitpoint_r');"
+            "select pgtide.append('s', 'a', 'p', 0, 0); select pgtide.close('s');"
+            "select pgtide.delete_stream('s'); delete from pgtide.stream_remains;"
+            "delete from pgtide.stream_chunks; select pgtide.open_stream_part();"
+            "update pgtide.streams set head = tail"
         )
+        with pytest.raises(errors.ObjectNotInPrerequisiteState):
+            await limited.execute("select pgtide.drop_stream_part(2)")
+        with pytest.raises(errors.InsufficientPrivilege):
+            await limited.execute("drop table pgtide.stream_chunks_1")
         with pytest.raises(errors.InsufficientPrivilege):
             await limited.execute("delete from t")
 
@@ -80,10 +88,20 @@ async def test_roles(
         await backend.execute(
             "insert into pgtide.runs (task) values ('t'); update pgtide.runs set status = 'FAILED';"
             "select pgtide.forget_packets('0 s'); delete from pgtide.wait_tokens;"
-            "delete from pgtide.runs"
+            "insert into pgtide.runs (id, task) values ('other', 't');"
+            "select pgtide.append_to_run('other', 'tokens', '1', 'p', 0, 0);"
+            "select pgtide.append('s', 'a'); select pgtide.close('s');"
+            "select pgtide.delete_stream('s'); delete from pgtide.runs"
         )
-        with pytest.raises(errors.InsufficientPrivilege):
-            await backend.execute("select * from pgtide.migrations")
+        for statement in (
+            "select * from pgtide.migrations",
+            "update pgtide.stream_chunks set data = ''",
+            "delete from pgtide.stream_chunks",
+            "select pgtide.open_stream_part()",
+            "select pgtide.drop_stream_part(1)",
+        ):
+            with pytest.raises(errors.InsufficientPrivilege):
+                await backend.execute(statement.encode())
 
 
 async def test_publishing_by_hand(

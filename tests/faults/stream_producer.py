@@ -15,6 +15,8 @@ import httpx
 
 PRODUCER = {"producer-id": "worker", "producer-epoch": "0"}
 TEXT = {"content-type": "text/plain"}
+PAUSE_SECONDS = 0.005
+"""So that there is time to be killed."""
 
 
 def main() -> None:
@@ -30,6 +32,7 @@ def main() -> None:
             if number == len(words) - 1:
                 headers["stream-closed"] = "true"
             _until(client, "POST", url, headers, words[number].encode(), (200, 204))
+            time.sleep(PAUSE_SECONDS)
 
 
 def _until(

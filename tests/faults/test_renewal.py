@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
 import re
 import secrets
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -19,6 +21,7 @@ from serving import Serving
 
 from engine.processes.board import VARIABLE, Board
 from engine.processes.program import LEAVE
+from shapes.http.server import FAREWELL_SECONDS
 
 SURPLUS = 50_000_000
 _METRICS = re.compile(r"metrics are served  port=(\d+)")
@@ -90,10 +93,7 @@ async def renewed(server: Serving, board: Board, number: int, successor: int) ->
 
 @asynccontextmanager
 async def visited(server: Serving) -> AsyncGenerator[None]:
-    """Somebody asks now and then over connections that stay open: each time there is an answer.
-
-    Between two requests a connection is idle for longer than a node that is told to stop keeps it.
-    """
+    """Somebody asks now and then over connections that stay open: each time there is an answer."""
 
     async def visit(pause: float) -> None:
         async with httpx.AsyncClient(timeout=20) as client:
@@ -132,26 +132,38 @@ async def nobody_is_admitted(server: Serving) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_node_that_leaves_can_still_be_stopped(database: str, tmp_path: Path) -> None:
+async def test_who_leaves_hurries_nobody_until_it_is_stopped(database: str, tmp_path: Path) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(CREATE.encode())
     with Serving(
         *(database, tmp_path / "pgtide"), nodes=1, long_poll_timeout=60, prometheus_port=0
     ) as server:
-        url = f"{server.url}/v1/shape?table=jobs"
-        async with httpx.AsyncClient(timeout=30) as client:
-            begun = await client.get(f"{url}&offset=-1")
+        shape = f"{server.url}/v1/shape?table=jobs"
+        idle = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=20)
+        assert kept_open(idle)
+        async with httpx.AsyncClient(timeout=30) as client, asyncio.timeout(60):
+            begun = await client.get(f"{shape}&offset=-1")
             handle = begun.headers["electric-handle"]
-            live = f"{url}&handle={handle}&offset=0_inf&live=true"
+            live = f"{shape}&handle={handle}&offset=0_inf&live=true"
             waiting = asyncio.create_task(client.get(live))
-            async with asyncio.timeout(20):
-                while 'pgtide_readers{mode="long_poll"} 1' not in page(server):
-                    await asyncio.sleep(0.05)
+            while 'pgtide_readers{mode="long_poll"} 1' not in page(server):
+                await asyncio.sleep(0.05)
             (node,) = server.node_pids()
             os.kill(node, LEAVE)
             while "leaving to a successor" not in server.log:
                 await asyncio.sleep(0.05)
+            await asyncio.sleep(2 * FAREWELL_SECONDS)
+            # It is as good as ever, for one request more.
+            assert not kept_open(idle)
             assert not waiting.done()
             stopping = asyncio.create_task(asyncio.to_thread(server.stop))
             assert (await waiting).status_code == 200
             await stopping
+
+
+def kept_open(connection: http.client.HTTPConnection) -> bool:
+    """Ask for something over it; whether more may be asked."""
+    connection.request("GET", "/v1/health")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (200, b'{"status":"active"}')
+    return answer.getheader("connection") != "close"

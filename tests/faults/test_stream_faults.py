@@ -26,7 +26,7 @@ from engine.postgres.migrate import migrate
 
 SECONDS = float(os.environ.get("PGTIDE_FAULT_SECONDS") or 15)
 SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
-WORDS_PER_SECOND = 60
+WORDS_PER_SECOND = 70
 LETTERS = "abc äöü €😀\n\r\t \"'\\{}:"
 PRODUCER = Path(__file__).with_name("stream_producer.py")
 

@@ -254,7 +254,7 @@ class Model:
         stamp = request.stamp
         parts = list(zip(request.parts, request.counts, strict=True))
         if stamp is not None and request.by_part:
-            epoch, last = self.last(stamp.producer) or (stamp.epoch, -1)
+            _, last = self.last(stamp.producer) or (stamp.epoch, -1)
             numbered = list(enumerate(parts, stamp.sequence))
             parts = [part for number, part in numbered if number > last]
         if self.closed:
@@ -279,9 +279,10 @@ class Model:
         stamp = request.stamp
         if stamp is None and not request.parts:
             return Outcome.DUPLICATE
-        if stamp is not None and stamp == self.closer:
+        by_part = request.by_part and bool(request.parts)
+        if stamp is not None and stamp == self.closer and not by_part:
             return Outcome.DUPLICATE
-        if stamp is not None and request.by_part and request.parts and not new:
+        if stamp is not None and by_part and not new:
             known = self.last(stamp.producer)
             if known is not None and stamp.epoch >= known[0]:
                 return Outcome.DUPLICATE

@@ -63,6 +63,7 @@ PURE = (
     "shapes/windows/window.py",
     "shapes/windows/moves.py",
     "engine/replication/tick.py",
+    *(f"shapes/streams/{name}.py" for name in ("stream", "notice", "appending", "arrays")),
 )
 
 

@@ -92,7 +92,11 @@ class Writer(Generic[T]):
     async def __aenter__(self) -> Self:
         if self._left or self._tasks:
             raise StreamStoppedError("a writer is for one block: make another one")
-        self._outbox.position = await self._driver().run(self._channel.open())
+        try:
+            self._outbox.position = await self._driver().run(self._channel.open())
+        except StreamStoppedError as error:
+            self.stopped = error.stop
+            raise
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._deliver()))
         wanted = self._channel.watch()

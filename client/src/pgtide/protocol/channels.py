@@ -30,6 +30,7 @@ from pgtide.protocol.run_streams import (
 )
 from pgtide.protocol.steps import Answer, Plan, Request, Values
 
+CLAIMS = 5
 GIVE_UP_SECONDS = 300.0
 """For so long a producer puts up with a server that is away; see `writer`."""
 LEAVING_SECONDS = 5.0
@@ -104,17 +105,7 @@ class RunChannel:
             raise (yield from self._unless_over(error)) from error
         if self._name is None:
             return 0
-        request = Request("HEAD", self._path, (), (("x-client-id", self._producer),))
-        answer = yield from attempt(request, Patience(), token=self._token)
-        stored = _number(answer, "x-last-chunk-index", request)
-        if "x-producer-epoch" in answer.headers:
-            earlier = _number(answer, "x-producer-epoch", request)
-            milliseconds = int(datetime.now(UTC).timestamp() * 1000)
-            self._epoch = max(earlier + 1, milliseconds)
-            # From here on nothing more of an earlier process is stored.
-            claim = yield from self._post(Outgoing(stored + 1, ()), Patience())
-            stored = _number(claim, "x-last-chunk-index", request)
-        return stored + 1
+        return (yield from self._claimed()) + 1
 
     def send(self, batch: Outgoing, patience: Patience) -> Plan[None]:
         try:
@@ -138,7 +129,36 @@ class RunChannel:
                 )
         return error
 
-    def _post(self, batch: Outgoing, patience: Patience) -> Plan[Answer]:
+    def _claimed(self) -> Plan[int]:
+        """The number of the last value that is stored, -1 for none. Of an earlier process nothing
+        more is stored from here on: this one's epoch is higher."""
+        self._epoch = int(datetime.now(UTC).timestamp() * 1000)
+        for _ in range(CLAIMS):
+            request, answer = yield from self._sent(Outgoing(0, ()), Patience())
+            if answer.status != 409:
+                return _number(answer, "x-last-chunk-index", request)
+            # Its clock was ahead of this one's.
+            self._epoch = _number(answer, "x-producer-epoch", request) + 1
+        raise ProducerReplacedError(self._replaced())
+
+    def _post(self, batch: Outgoing, patience: Patience) -> Plan[None]:
+        request, answer = yield from self._sent(batch, patience)
+        if answer.status != 409:
+            return
+        if "x-producer-epoch" in answer.headers:
+            raise ProducerReplacedError(self._replaced())
+        last = answer.headers.get("x-last-chunk-index", "")
+        if last and int(last) + 1 < batch.position:
+            raise UnexpectedAnswerError(
+                f"{request}: the server does not have what was stored before: was the stream deleted?"
+            )
+        said = answer.body[:200].decode(errors="replace")
+        raise StreamClosedError(f"{request}: {said}. Append to another stream", 409)
+
+    def _replaced(self) -> str:
+        return f"another process writes as {self._name} to {self._key} of {identity_of(self._run)}"
+
+    def _sent(self, batch: Outgoing, patience: Patience) -> Plan[tuple[Request, Answer]]:
         headers = [
             TEXT_LINES,
             ("x-client-id", self._producer),
@@ -150,18 +170,7 @@ class RunChannel:
         body = b"".join(value + b"\n" for value in batch.values)
         request = Request("POST", self._path, (), tuple(headers), body)
         answer = yield from attempt(request, patience, token=self._token, accept=(409,))
-        if answer.status != 409:
-            return answer
-        if "x-producer-epoch" in answer.headers:
-            raise ProducerReplacedError(
-                f"another process writes as {self._name} to {self._key} of {identity_of(self._run)}"
-            )
-        if "x-last-chunk-index" in answer.headers:
-            raise UnexpectedAnswerError(
-                f"{request}: the server does not have what was stored before: was the stream deleted?"
-            )
-        said = answer.body[:200].decode(errors="replace")
-        raise StreamClosedError(f"{request}: the stream is closed: {said}", 409)
+        return request, answer
 
 
 def _number(answer: Answer, name: str, request: Request) -> int:

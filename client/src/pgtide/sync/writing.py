@@ -82,7 +82,11 @@ class Writer(Generic[T]):
     def __enter__(self) -> Self:
         if self._entered:
             raise StreamStoppedError("a writer is for one block: make another one")
-        self._outbox.position = self._driver().run(self._channel.open())
+        try:
+            self._outbox.position = self._driver().run(self._channel.open())
+        except StreamStoppedError as error:
+            self.stopped = error.stop
+            raise
         self._entered = True
         self._start(self._deliver)
         wanted = self._channel.watch()
