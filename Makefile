@@ -16,12 +16,10 @@ TEST_STAMP := $(VENV)/.installed-test
 DEMO_STAMP := demo/node_modules/.installed
 NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.installed,\
 	$(wildcard demo/package-lock.json examples/*/package-lock.json tests/*/package-lock.json))
-EXAMPLE := examples/progress-bar
-EXAMPLE_STAMP := $(EXAMPLE)/node_modules/.installed
 # What `make run` writes for programs beside it.
 DEV_ENV ?= .pgtide/dev.env
 
-.PHONY: help install run example test check bench clean
+.PHONY: help install run example chat test check bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -31,16 +29,23 @@ install: $(TEST_STAMP) $(NODE_STAMPS) ## everything for running, testing and che
 run: $(RUN_STAMP) $(DEMO_STAMP) ## a Postgres, pgtide and a live demo page on http://127.0.0.1:3000
 	@exec $(BIN)/pgtide dev $(ARGS)
 
-# The page's server and a worker; both end together.
-example: $(RUN_STAMP) $(EXAMPLE_STAMP) ## while `make run` runs: a progress bar in React and a worker, on http://127.0.0.1:3001
+# The server of a page ($1) and a worker ($2); both end together.
+define with_worker
 	@test -f $(DEV_ENV) || { echo "make: there is no $(DEV_ENV): start \`make run\` in another terminal first" >&2; exit 1; }
 	@set -a; . ./$(DEV_ENV); set +a; \
 	$(BIN)/python -c "import urllib.request as r; r.urlopen('$$TRIGGER_API_URL/v1/health', timeout=5)" 2>/dev/null \
 		|| { echo "make: nothing answers at $$TRIGGER_API_URL: is \`make run\` still running?" >&2; exit 1; }; \
-	$(BIN)/python examples/worker.py & worker=$$!; \
-	(cd $(EXAMPLE) && $(WITH_NODE) exec node server.mjs) & page=$$!; \
+	$(BIN)/python $2 & worker=$$!; \
+	(cd $1 && $(WITH_NODE) exec node server.mjs) & page=$$!; \
 	trap 'kill $$worker $$page 2>/dev/null' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
 	wait $$page
+endef
+
+example: $(RUN_STAMP) examples/progress-bar/node_modules/.installed ## while `make run` runs: a progress bar in React and a worker, on http://127.0.0.1:3001
+	$(call with_worker,examples/progress-bar,examples/worker.py)
+
+chat: $(RUN_STAMP) examples/chat/node_modules/.installed ## while `make run` runs: a chat whose answers are streamed by a Python worker, on http://127.0.0.1:3002
+	$(call with_worker,examples/chat,examples/chat/worker.py)
 
 # A file stays with one worker, in order: those that wait (tests/faults) begin before those that
 # compute (tests/unit). ARGS="-n 0" runs them in one process, e.g. to see what they print.

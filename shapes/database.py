@@ -1,7 +1,7 @@
 """A node's connections to Postgres: a few for look-ups, a pool for snapshots, one for writing.
 
-They may lead through a pooler that gives every transaction another connection of its own: no state
-outlives a transaction, nothing stays prepared, and at the start nothing is set but the name.
+They may lead through a pooler that gives every transaction another connection of its own: then no
+state outlives a transaction, nothing stays prepared, and at the start nothing is set but the name.
 """
 
 from __future__ import annotations
@@ -73,6 +73,9 @@ _BEGIN_WORK = """
 """
 _WORK_SHARE = 3
 """One of so many connections is for writing, so that snapshots cannot keep writers waiting."""
+
+
+CATALOG = "catalog"
 
 
 class DatabaseUnavailableError(PgtideError):
@@ -193,14 +196,17 @@ class Database:
         return await self._connect()
 
     @asynccontextmanager
-    async def lookups(self, line: str = "catalog") -> AsyncGenerator[psycopg.AsyncConnection]:
-        """The connection for quick queries of one kind, to one user at a time.
+    async def lookups(self, line: str = CATALOG) -> AsyncGenerator[psycopg.AsyncConnection]:
+        """The connection for quick queries of one kind, to one user at a time. Those that are not about
+        the catalog, nor others' tables, are of our own tables: they stay prepared.
 
         Raises DatabaseUnavailableError.
         """
         one = self._lines.setdefault(line, _Line())
         async with one.turn:
             connection = await self._fresh(one)
+            if line != CATALOG and not self._pooled:
+                connection.prepare_threshold = 0
             try:
                 async with asyncio.timeout(self._silence):
                     yield connection

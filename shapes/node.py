@@ -268,6 +268,9 @@ class Node:
                 "long_poll", len(polls) + len(crowd), polls.delivered + crowd.delivered
             )
             self._meter.waiting("sse", len(self._streams), self._streams.delivered)
+            events = self.stream_services.event_streams
+            self._meter.waiting("stream_long_poll", events.waiting, events.polled)
+            self._meter.waiting("stream_sse", len(events), events.delivered)
             state, oldest = self.tail.log.read(self.tail.horizon, most=1)
             age = time.time() - oldest[0].commit_time / 1e6 if oldest else 0.0
             lag = max(state.end_lsn - self.tail.processed.lsn, 0)

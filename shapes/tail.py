@@ -194,9 +194,9 @@ class Tail:
                     if isinstance(subscriber, Feed):
                         subscriber.publish(self.last_commit_end, encode)
             touched.clear()
-        if self.hub is not None:
-            # After the rows of its transaction.
-            self.hub.publish()
+        if self.hub is not None and self.hub.publish():
+            # After the rows of its transaction, also for those whose polls are being answered.
+            asyncio.get_running_loop().call_soon(self.hub.tell)
         self._advance(self.processed.lsn)
 
     def _note(self, content: bytes) -> None:

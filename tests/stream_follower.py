@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import httpx
 
@@ -101,21 +102,19 @@ class StreamFollower:
                     self._event(kind, json.loads(data))
                     kind, data = "", ""
 
-    def _event(self, kind: str, value: object) -> None:
+    def _event(self, kind: str, value: Any) -> None:
         if kind == "data":
             self._take(value)
             return
         assert kind == "control"
-        assert isinstance(value, dict)
         # The data event before it was taken; a cut between both would bring that again.
         self.offset = str(value["streamNextOffset"])
         self.closed = bool(value.get("streamClosed"))
 
-    def _take(self, messages: object) -> None:
-        assert isinstance(messages, list)
+    def _take(self, messages: list[int]) -> None:
         position = int(self.offset.partition("_")[2] or 0)
         # What came without the control event that belongs to it comes again.
-        fresh: list[int] = messages[max(self.count - position, 0) :]
+        fresh = messages[max(self.count - position, 0) :]
         expected = list(range(self.count, self.count + len(fresh)))
         assert fresh == expected, f"{fresh[:5]} came, not {expected[:5]}"
         self.count += len(fresh)

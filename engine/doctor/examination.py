@@ -24,6 +24,7 @@ from engine.doctor.server import (
     read_facts,
 )
 from engine.doctor.slot import check_slot
+from engine.doctor.streams import check_streams
 from engine.replication.slot import read_slot
 
 
@@ -70,6 +71,7 @@ async def _examine_database(
         check_slot(connection, facts, slot, settings.slot),
         check_publication(connection, settings, facts),
         check_runs(connection, settings),
+        check_streams(connection, settings),
     )
     for check in checks:
         async for finding in check:

@@ -39,7 +39,7 @@ def _sentences(chosen: random.Random, topic: str, count: int) -> Iterator[str]:
         return chosen.choice(words.split("|"))
 
     for _ in range(count):
-        subject = topic if chosen.random() < 0.2 else one_of(SUBJECTS)
+        subject = f"the thought of {topic}" if chosen.random() < 0.2 else one_of(SUBJECTS)
         sentence = f"{subject} {one_of(VERBS)} {one_of(OBJECTS)}"
         if chosen.random() < 0.5:
             sentence = f"{one_of(TURNS)} {sentence}"
@@ -49,6 +49,6 @@ def _sentences(chosen: random.Random, topic: str, count: int) -> Iterator[str]:
 
 
 def _topic(prompt: str) -> str:
-    """The last long words of what was asked."""
-    words = [word for word in re.findall(r"[\w'’-]+", prompt) if len(word) > 3]
-    return " ".join(words[-2:]).lower() or "nothing in particular"
+    """The longest word of what was asked, in quotes."""
+    words = re.findall(r"[\w'’-]{4,}", prompt)
+    return f"“{max(words, key=len, default='nothing')}”"

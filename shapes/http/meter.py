@@ -9,7 +9,7 @@ from engine.metrics.numbers import Metric, Number, Numbers, Region
 if TYPE_CHECKING:
     from shapes.http.exchange import Exchange
 
-Mode = Literal["long_poll", "sse"]
+Mode = Literal["long_poll", "sse", "stream_long_poll", "stream_sse"]
 
 STATUSES = (
     *("200", "202", "204", "304", "400", "401", "404", "405", "408", "409", "413", "414"),
@@ -17,7 +17,7 @@ STATUSES = (
 )
 KINDS = ("snapshot", "catch_up", "long_poll", "sse", "subset", "other")
 POOLS = ("initial", "existing")
-MODES: tuple[Mode, ...] = ("long_poll", "sse")
+MODES: tuple[Mode, ...] = ("long_poll", "sse", "stream_long_poll", "stream_sse")
 OUTCOMES = ("done", "failed")
 SNAPSHOT_SECONDS = (
     0.005,
@@ -66,10 +66,14 @@ METRICS = (
         merge="max",
     ),
     Metric(CONNECTIONS, "gauge", "Open connections of clients."),
-    Metric(READERS, "gauge", "Clients that wait for changes.", "mode", MODES),
     Metric(
-        DELIVERIES, "counter", "Times that changes went out to a waiting client.", "mode", MODES
+        READERS,
+        "gauge",
+        "Clients that wait for something.",
+        "mode",
+        MODES,
     ),
+    Metric(DELIVERIES, "counter", "Times that a waiting client got something.", "mode", MODES),
     Metric(SNAPSHOTS, "counter", "Snapshots that were taken.", "outcome", OUTCOMES),
     Metric(SNAPSHOT_TIME, "histogram", "How long snapshots took.", bounds=SNAPSHOT_SECONDS),
     Metric(SNAPSHOT_ROWS, "counter", "Rows of snapshots."),

@@ -8,8 +8,10 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Final
 
-from engine.runs.table import RunTableError
-from shapes.database import Database, DatabaseUnavailableError
+import psycopg
+
+from engine.errors import PgtideError
+from shapes.database import Database
 from shapes.runs.run_lookup import RunLookup
 from shapes.tail import Tail
 
@@ -70,7 +72,7 @@ class RunEnds:
                 await asyncio.sleep(max(LOOK_SECONDS, len(self._waiting) / RUNS_PER_SECOND))
                 try:
                     await self._look()
-                except (DatabaseUnavailableError, RunTableError) as error:
+                except (PgtideError, psycopg.Error) as error:
                     # Streams go on meanwhile.
                     log.debug("the ends of runs are not noticed: %s", error)
             self._rung.clear()

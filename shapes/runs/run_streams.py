@@ -43,7 +43,7 @@ class NoTargetError(InvalidRunError):
         super().__init__("Target not found", 404)
 
 
-Place = tuple[str, str, str, str | None]
+Place = tuple[str, str, str, str]
 """Environment, run, target and key."""
 
 
@@ -56,25 +56,35 @@ class RunStreams:
         self._known: OrderedDict[Place, tuple[float, str]] = OrderedDict()
         """Until when it is relied on, and the id of the run."""
 
-    async def open(
-        self, environment: str, run_id: str, key: str | None, target: str = "self"
-    ) -> str:
+    async def open(self, environment: str, run_id: str, key: str, target: str = "self") -> str:
         """The id of the run, or of its `target` ("parent", "root"), if something may be written to
-        its streams. With a key, the run names the stream among its own from now on, so that those
-        who follow it come to know."""
+        its stream `key`. The run names it among its own from now on, so that those who follow it
+        come to know."""
         place = (environment, run_id, target, key)
         until, found = self._known.get(place, (0.0, ""))
         if time.monotonic() < until:
             return found
         self._known.pop(place, None)
-        try:
-            found = await self._open(environment, run_id, key, target)
-        except _NO_ID as error:
-            raise NoSuchRunError from error
+        found = await self.check(environment, run_id, target, key)
         self._known[place] = (time.monotonic() + KNOWN_SECONDS, found)
         if len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
         return found
+
+    async def check(
+        self, environment: str, run_id: str, target: str = "self", key: str | None = None
+    ) -> str:
+        """The same at any rate now, and perhaps without a stream to be named."""
+        try:
+            async with self._database.work() as work:
+                run = await self._target(work, environment, run_id, target)
+                if _is_over(run):
+                    raise RunIsOverError
+                if key is not None and not self._names(run, key):
+                    await self._name(work, environment, run["id"], key)
+                return run["id"]
+        except _NO_ID as error:
+            raise NoSuchRunError from error
 
     async def find(self, environment: str, run_id: str, target: str) -> str:
         """The id of the run, or of its target, whether it is over or not."""
@@ -84,21 +94,18 @@ class RunStreams:
         except _NO_ID as error:
             raise NoSuchRunError from error
 
-    async def _open(self, environment: str, run_id: str, key: str | None, target: str) -> str:
-        async with self._database.work() as work:
-            run = await self._target(work, environment, run_id, target)
-            if _is_over(run):
-                raise RunIsOverError
-            if key is not None and not self._names(run, key):
-                # Mostly it names it already, and then nobody has to wait for its row.
-                run = await self._find(work, environment, run["id"], " for no key update")
-                if run is None:
-                    raise NoSuchRunError
-                if not self._names(run, key):
-                    names: list[str] = [*(run["realtime_streams"] or ()), key]
-                    changes: Record = {"realtime_streams": names}
-                    await self._store.change(work, environment, run["id"], changes)
-            return run["id"]
+    async def _name(
+        self, work: asyncpg.Connection, environment: str, run_id: str, key: str
+    ) -> None:
+        """Let the run name the stream, once. Mostly it does already, and then nobody has to wait for
+        its row."""
+        run = await self._find(work, environment, run_id, " for no key update")
+        if run is None:
+            raise NoSuchRunError
+        if not self._names(run, key):
+            names: list[str] = [*(run["realtime_streams"] or ()), key]
+            changes: Record = {"realtime_streams": names}
+            await self._store.change(work, environment, run_id, changes)
 
     def _names(self, run: Record, key: str) -> bool:
         """Whether the run names the stream, or has no place for names."""

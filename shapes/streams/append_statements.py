@@ -59,10 +59,11 @@ SETTINGS: Final = Step(
         """
         select set_config(name, 'off', false)
         from unnest(array['enable_hashjoin', 'enable_mergejoin', 'enable_seqscan', 'jit']) as name
+        union all select set_config('plan_cache_mode', 'force_generic_plan', false)
         """,
     )
 )
-"""For a connection of one's own."""
+"""For a connection of one's own. Planning would cost more than what is planned."""
 
 BEGIN: Final = Step(_statement("begin", "begin isolation level read committed"))
 COMMIT: Final = Step(_statement("commit", "commit"))
@@ -315,7 +316,7 @@ def _change(streams: Sequence[Target]) -> Step:
             some_int8s(stamp and stamp.epoch for stamp in closed_by),
             some_int8s(stamp and stamp.sequence for stamp in closed_by),
             byteas([stream.last_sequence for stream in streams]),
-            some_int8s(stream.expires_at for stream in streams),
+            some_int8s(None if stream.ttl is None else stream.expires_at for stream in streams),
         ),
     )
 

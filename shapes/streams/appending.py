@@ -16,6 +16,9 @@ from shapes.streams.stream import Append, Appended, Outcome, Stamp, media_type
 MOST_BYTES: Final = 16 << 20
 """One request may append so much."""
 
+_LATEST = 9_223_000_000_000_000_000
+"""There are hardly later times in Postgres."""
+
 _STEP = 20
 """The expiry moves once it is behind by one part in so many of the TTL: it is in an index."""
 
@@ -177,7 +180,7 @@ def _accept(target: Target, request: Append, skipped: int) -> None:
 def _put_off_expiry(target: Target) -> None:
     if target.ttl is None:
         return
-    later = target.now + target.ttl * 1_000_000
+    later = min(target.now + target.ttl * 1_000_000, _LATEST)
     if target.expires_at is None or later - target.expires_at >= target.ttl * 1_000_000 // _STEP:
         target.expires_at = later
         target.changed = True

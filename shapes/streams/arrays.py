@@ -1,13 +1,13 @@
 """Arrays as Postgres's binary format has them. Pure.
 
 One number, text or byte string per row of a table, so that a statement can write many rows at once.
-None is null.
+None is null. Values that Postgres has none of are a ValueError.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from struct import Struct, pack
+from struct import Struct, error, pack
 from typing import Final
 
 INT4: Final = 23
@@ -17,7 +17,6 @@ BYTEA: Final = 17
 BOOL: Final = 16
 
 _HEADER = Struct(">iiiii")
-_INT8 = Struct(">iq")
 _LENGTH = Struct(">i")
 _NULL = _LENGTH.pack(-1)
 
@@ -27,7 +26,7 @@ def int8s(values: Sequence[int]) -> bytes:
     count = len(values)
     flat = [8] * (2 * count)
     flat[1::2] = values
-    return _head(INT8, count) + pack(">" + "iq" * count, *flat)
+    return _head(INT8, count) + _packed(">" + "iq" * count, flat)
 
 
 def int4s(values: Sequence[int]) -> bytes:
@@ -35,12 +34,12 @@ def int4s(values: Sequence[int]) -> bytes:
     count = len(values)
     flat = [4] * (2 * count)
     flat[1::2] = values
-    return _head(INT4, count) + pack(f">{2 * count}i", *flat)
+    return _head(INT4, count) + _packed(f">{2 * count}i", flat)
 
 
 def some_int8s(values: Iterable[int | None]) -> bytes:
     """A bigint[]."""
-    items = [_NULL if value is None else _INT8.pack(8, value) for value in values]
+    items = [_NULL if value is None else _packed(">iq", (8, value)) for value in values]
     return _head(INT8, len(items)) + b"".join(items)
 
 
@@ -56,8 +55,15 @@ def byteas(values: Iterable[bytes | None]) -> bytes:
 
 
 def texts(values: Iterable[str | None]) -> bytes:
-    """A text[]. Raises ValueError for what is no text to Postgres."""
+    """A text[]."""
     return _strings(TEXT, (None if value is None else _encoded(value) for value in values))
+
+
+def _packed(layout: str, values: Sequence[int]) -> bytes:
+    try:
+        return pack(layout, *values)
+    except error as reason:
+        raise ValueError("a number is too large for Postgres") from reason
 
 
 def _strings(element: int, values: Iterable[bytes | None]) -> bytes:

@@ -10,7 +10,8 @@ from typing import Final
 
 import psycopg
 
-from shapes.database import Database, DatabaseUnavailableError
+from engine.errors import PgtideError
+from shapes.database import Database
 from shapes.streams.hub import StreamHub
 from shapes.streams.notice import Notice
 
@@ -84,7 +85,7 @@ class Arrivals:
             while self._fresh and self._waiting:
                 try:
                     await self._look_up()
-                except (DatabaseUnavailableError, psycopg.Error) as error:
+                except (PgtideError, psycopg.Error) as error:
                     log.warning("new streams are not noticed: %s", error)
                     self._fresh.clear()
                     # Who waited finds out for himself, or says why he cannot.

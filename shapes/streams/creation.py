@@ -23,10 +23,14 @@ LARGEST_CHUNK: Final = 16 << 20
 
 MOST_ATTEMPTS: Final = 5
 
+_LOOK = f"""
+    select {COLUMNS}, request::text from pgtide.streams where environment_id = $1 and path = $2
+"""
+
 # Whoever locks several streams begins with the highest id; `pgtide.remove_stream` goes from a fork to
 # its source, which is older.
 _LOCK = f"""
-    select {COLUMNS}, request::text, deleted_at is not null as deleted
+    select {COLUMNS}, deleted_at is not null as deleted
     from pgtide.streams
     where id in (
         select id from pgtide.streams where environment_id = $1 and path = any($2::text[])
@@ -58,6 +62,8 @@ _INSERT = f"""
             else clock_timestamp() + make_interval(secs => $8::bigint)
         end,
         $10, $11, $12, $13::jsonb, $14::jsonb, coalesce($15, pgtide.current_stream_part())
+    -- A conflict alone would wait for whoever has the row locked.
+    where not exists (select from pgtide.streams where environment_id = $1 and path = $2)
     on conflict on constraint streams_path_key do nothing
     returning {COLUMNS}
 """
@@ -133,24 +139,35 @@ async def create(database: Database, new: NewStream) -> Created:
 
 
 async def _create(work: asyncpg.Connection, new: NewStream) -> Created:
+    if new.source is None and (state := await _insert(work, new, None)) is not None:
+        return Created(state, is_new=True)
+    # Without a lock: whoever appends to it in a long transaction is in nobody's way.
+    there: Any = await work.fetchrow(_LOOK, new.environment, new.path)
+    if there is not None and not there["gone"]:
+        _compare(there, new)
+        return Created(state_of(there), is_new=False)
+    return await _lock_and_create(work, new)
+
+
+async def _lock_and_create(work: asyncpg.Connection, new: NewStream) -> Created:
     paths = [new.path] if new.source is None else [new.path, new.source]
     rows: dict[str, Any] = {}
     for row in await work.fetch(_LOCK, new.environment, paths, new.path):
         if row["path"] in paths:
             rows[row["path"]] = row
-    there = rows.get(new.path)
+    there = rows.pop(new.path, None)
     if there is not None:
         if not there["gone"]:
-            _compare(there, new)
-            return Created(state_of(there), is_new=False)
+            raise _OvertakenError
         if there["forks"]:
             raise StreamRefusedError(Refusal.GONE, "the stream was deleted, but forks read from it")
         await work.execute(_REMOVE, there["id"])
-        rows.pop(new.path)
     origin = None
     if new.source is not None:
         origin = await _origin(work, rows.get(new.source), new)
     state = await _insert(work, new, origin)
+    if state is None:
+        raise _OvertakenError
     return Created(state, is_new=True, replaces=there is not None)
 
 
@@ -263,7 +280,9 @@ def _body(new: NewStream, content_type: str) -> tuple[bytes, int]:
         raise StreamRefusedError(Refusal.NOT_JSON, f"the body is no JSON: {error}") from error
 
 
-async def _insert(work: asyncpg.Connection, new: NewStream, origin: _Origin | None) -> StreamState:
+async def _insert(
+    work: asyncpg.Connection, new: NewStream, origin: _Origin | None
+) -> StreamState | None:
     content_type = new.content_type or DEFAULT_TYPE
     ttl, expires_at, expires_text = new.ttl, new.expires_at, new.expires_text
     inherits = ttl is None and expires_at is None
@@ -301,7 +320,7 @@ async def _insert(work: asyncpg.Connection, new: NewStream, origin: _Origin | No
         None if origin is None else origin.source.first_part,
     )
     if row is None:
-        raise _OvertakenError
+        return None
     state = state_of(row)
     if origin is not None:
         await work.execute(_COUNT_FORK, origin.source.id)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
+from shapes.streams.frames import Frame, Frames, Framing, frame_of
 from shapes.streams.live_stream import LiveStream
-from shapes.streams.stream import Chunk, StreamState
 
 PAGE_BYTES: Final = 64 << 10
 """What is read from the table at once, by those who are behind."""
@@ -48,31 +47,6 @@ class Sink(Protocol):
         ...
 
 
-class Framing(Hashable, Protocol):
-    """How messages are written for a client. Pure. Equal framings (by `==`) write the same: what was
-    made with one of them is sent to the readers of all."""
-
-    def encode(self, chunks: list[Chunk], tail: int, closed: bool) -> tuple[bytes, int]:
-        """Frames of chunks, and the position that a client is at who has them.
-
-        `tail` is where the stream ends now; `closed`: it ends there for good, and these chunks reach
-        it. Unless `closed`, the last chunks may be held back: they come again, with the next ones.
-        Without chunks, `tail` is the reader's position and `closed` is true: the stream was closed
-        after the reader had got all.
-        """
-        ...
-
-    def idle(self, position: int, closed: bool) -> bytes:
-        """What keeps a connection alive; empty for nothing."""
-        ...
-
-
-class ChunkStore(Protocol):
-    """Where the messages are."""
-
-    async def chunks(self, state: StreamState, position: int, most_bytes: int) -> list[Chunk]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How long a reader is served. Times are in seconds, None for never."""
@@ -107,45 +81,6 @@ class Ending(Enum):
     """The server stops."""
 
 
-class Frame(NamedTuple):
-    """What is written of some chunks."""
-
-    data: bytes
-    position: int
-    """Where a client is who has it."""
-    reached: int
-    """Where the chunks end."""
-
-
-class Pages:
-    """Reads from the table. Readers that want the same at the same time share it."""
-
-    def __init__(self, store: ChunkStore) -> None:
-        self._store = store
-        self._under_way: dict[tuple[LiveStream, Framing, int, int], asyncio.Task[Frame]] = {}
-
-    async def frame(self, live: LiveStream, framing: Framing, position: int, most: int) -> Frame:
-        """About `most` bytes of messages from a position on. Raises what the store raises."""
-        key = (live, framing, position, most)
-        task = self._under_way.get(key)
-        if task is None:
-            task = self._under_way[key] = asyncio.create_task(self._read(*key))
-            task.add_done_callback(lambda _: self._under_way.pop(key))
-        # The one who asked first may go.
-        return await asyncio.shield(task)
-
-    async def _read(self, live: LiveStream, framing: Framing, position: int, most: int) -> Frame:
-        chunks = await self._store.chunks(live.state, position, most)
-        return frame_of(live, framing, position, chunks)
-
-
-def frame_of(live: LiveStream, framing: Framing, position: int, chunks: list[Chunk]) -> Frame:
-    """What is written of a stream's chunks, which follow a position."""
-    reached = chunks[-1].end if chunks else position
-    closed = live.closed and reached >= live.tail
-    return Frame(*framing.encode(chunks, live.tail if chunks else reached, closed), reached)
-
-
 class EventReader:
     """Sends a stream to one client.
 
@@ -157,11 +92,11 @@ class EventReader:
         "_began",
         "_behind",
         "_forbidden",
+        "_frames",
         "_framing",
         "_live",
         "_most",
         "_over",
-        "_pages",
         "_policy",
         "_reached",
         "_renewed",
@@ -176,14 +111,14 @@ class EventReader:
 
     def __init__(
         self,
-        pages: Pages,
+        frames: Frames,
         live: LiveStream,
         position: int,
         sink: Sink,
         framing: Framing,
         policy: Policy,
     ) -> None:
-        self._pages = pages
+        self._frames = frames
         self._live = live
         self.position = position
         self._reached = position
@@ -293,11 +228,13 @@ class EventReader:
                 return None
             frame = self._frame_at_hand()
             if frame is None:
-                frame = await self._pages.frame(
+                frame = await self._frames.read(
                     self._live, self._framing, self.position, self._most
                 )
                 if (ending := self._cut_off()) is not None:
                     return ending
+                if frame.reached == self.position:
+                    continue
                 if frame.position == self.position and frame.reached < self._live.tail:
                     # All of it was held back: what comes next is needed.
                     self._most *= 2
@@ -305,7 +242,8 @@ class EventReader:
                 self._most = PAGE_BYTES
             self._take(frame)
             if len(frame.data) <= SHARED_BYTES:
-                self._sink.stream(frame.data)
+                if frame.data:
+                    self._sink.stream(frame.data)
             elif not await self._write(frame.data):
                 return Ending.FORBIDDEN
 

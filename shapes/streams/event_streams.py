@@ -10,15 +10,8 @@ from typing import Final
 
 from shapes.access.grant import Grant
 from shapes.access.leases import Leases
-from shapes.streams.event_reader import (
-    ChunkStore,
-    Ending,
-    EventReader,
-    Framing,
-    Pages,
-    Policy,
-    Sink,
-)
+from shapes.streams.event_reader import Ending, EventReader, Policy, Sink
+from shapes.streams.frames import ChunkStore, Frames, Framing
 from shapes.streams.hub import StreamHub
 from shapes.streams.live_stream import LiveStream
 
@@ -30,7 +23,7 @@ class EventStreams:
 
     def __init__(self, hub: StreamHub, store: ChunkStore, leases: Leases) -> None:
         self._hub = hub
-        self._pages = Pages(store)
+        self._frames = Frames(store, hub.doubt)
         self._leases = leases
         self._open: set[EventReader] = set()
         self._polls: dict[int, dict[Poll, None]] = {}
@@ -40,11 +33,17 @@ class EventStreams:
         self._on_stop: dict[Callable[[], None], None] = {}
         self.waiting = 0
         """How many long polls there are."""
-        self.delivered = 0
-        """How many frames have been sent, and polls have ended with news."""
+        self.polled = 0
+        """How many long polls have ended with news."""
+        self._delivered = 0
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def delivered(self) -> int:
+        """How many frames have been sent."""
+        return self._delivered + sum([reader.delivered for reader in self._open])
 
     async def run(
         self,
@@ -61,7 +60,7 @@ class EventStreams:
         its end after. Raises what the store raises (above all
         BelowHorizonError), and CancelledError to break the connection off."""
         live = self._hub.current(live)
-        reader = EventReader(self._pages, live, position, sink, framing, policy)
+        reader = EventReader(self._frames, live, position, sink, framing, policy)
         self._open.add(reader)
         if self.stopping:
             reader.stop()
@@ -78,7 +77,7 @@ class EventStreams:
             if over is not None:
                 over.remove_done_callback(finish)
             self._open.discard(reader)
-            self.delivered += reader.delivered
+            self._delivered += reader.delivered
         if ending is Ending.STOPPED and policy.abort_on_stop:
             raise asyncio.CancelledError
         return ending
@@ -102,7 +101,7 @@ class EventStreams:
         lease = self._leases.begin(grant, poll.give_up)
         try:
             news = await poll.future
-            self.delivered += news
+            self.polled += news
             return news
         finally:
             self._leases.release(lease)

@@ -67,12 +67,14 @@ class StreamHub:
         """By stream, what was noted and may not be seen yet: from and up to which position, flags,
         and when (as in a Notice)."""
         self._staged: dict[LiveStream, None] = {}
+        self._untold: dict[LiveStream, None] = {}
         self._passed: dict[int, Passed] = {}
         self._former: dict[int, Passed] = {}
         self._rotated = 0.0
         self._rotations = 0
         self._overflowed = False
         self._starts = 0
+        self._lookups = 0
         self._remembering: dict[LiveStream, None] = {}
         """Streams with remembered chunks; the first have had no news for longest."""
         self._recent_bytes = 0
@@ -123,23 +125,30 @@ class StreamHub:
             noted.clear()
             self._overflowed = True
 
-    def publish(self) -> None:
-        """All that was noted may be seen now."""
+    def publish(self) -> bool:
+        """All that was noted may be seen now. True if there is something to `tell` readers."""
         if self._overflowed:
             self._overflowed = False
             self._forget_passed()
             self._tell_lost()
         noted = self._noted
         if not noted and not self._staged:
-            return
+            return False
         self._noted = {}
         self._remember(noted)
         if self._staged:
             staged, self._staged = self._staged, {}
-            self._deliver(staged)
+            self._settle(staged)
         for callback, _ in self._watchers:
             for number, (start, end, flags, created_us) in noted.items():
                 callback(Notice(number, start, end - start, flags, created_us, None))
+        return bool(self._untold)
+
+    def tell(self) -> None:
+        """Tell the readers of what was published."""
+        untold, self._untold = self._untold, {}
+        for live in untold:
+            live.tell()
 
     def start_over(self) -> None:
         """Messages may have been missed: every stream is looked up again."""
@@ -148,15 +157,14 @@ class StreamHub:
         self._forget_passed()
         for live in self._by_id.values():
             live.unstage()
-            self._doubt(live)
+            self.doubt(live)
         self._tell_lost()
 
-    def _deliver(self, staged: Iterable[LiveStream]) -> None:
-        fresh: list[LiveStream] = []
+    def _settle(self, staged: Iterable[LiveStream]) -> None:
         for live in staged:
             size = live.size
             if not live.settle():
-                self._doubt(live)
+                self.doubt(live)
             self._recent_bytes += live.size - size
             self._remembering.pop(live, None)
             if live.size:
@@ -164,11 +172,9 @@ class StreamHub:
             if live.gone:
                 self._drop(live)
             if live.has_news:
-                fresh.append(live)
+                self._untold[live] = None
         while self._recent_bytes > ALL_RECENT_BYTES:
             self._forget_recent(next(iter(self._remembering)))
-        for live in fresh:
-            live.tell()
 
     def _remember(self, noted: dict[int, tuple[int, int, int, int]]) -> None:
         passed = self._passed
@@ -231,14 +237,20 @@ class StreamHub:
             known = self._by_id[state.id] = live
             self._by_path[state.environment, state.path] = live
             self._sweep_later()
-            self._doubt(live)
+            self.doubt(live)
         return known
 
     async def _look_up(self, environment: str, path: str) -> LiveStream | None:
         tries = MOST_LOOKUPS
         while True:
             starts, rotations = self._starts, self._rotations
+            self._lookups += 1
+            number = self._lookups
             state = await self._store.find(environment, path)
+            known = self._by_path.get((environment, path))
+            if known is not None and known.looked_up > number and known.is_other(state):
+                # Whoever asked later was answered sooner, and knows better.
+                return known
             if state is None or state.gone:
                 self._end((environment, path))
                 return None if state is None else LiveStream(self.has_shared, state)
@@ -247,7 +259,9 @@ class StreamHub:
             tries -= 1
             if (connected and not missed) or not tries:
                 # What never connects was written by somebody else.
-                return self._join(state, tail, flags)
+                live = self._join(state, tail, flags)
+                live.looked_up = max(live.looked_up, number)
+                return live
 
     def _reached(self, state: StreamState) -> tuple[int, int, bool]:
         """Where the stream ends and its flags, by what has passed lately, and whether all of that
@@ -277,6 +291,9 @@ class StreamHub:
             if not gone:
                 self._by_id[state.id] = self._by_path[key] = live
                 self._sweep_later()
+        elif live not in self._doubtful:
+            # It may have heard of more meanwhile.
+            tail, closed, gone = max(tail, live.tail), closed or live.closed, gone or live.gone
         size = live.size
         live.correct(state, tail, closed=closed, gone=gone)
         self._recent_bytes += live.size - size
@@ -312,8 +329,10 @@ class StreamHub:
 
     # -- streams in doubt --------------------------------------------------------------------------
 
-    def _doubt(self, live: LiveStream) -> None:
+    def doubt(self, live: LiveStream) -> None:
         """What is known of the stream does not fit together (any more): the table has to tell."""
+        if live.gone:
+            return
         self._doubtful[live] = None
         if self._refreshing is None:
             self._refreshing = asyncio.create_task(self._refresh())

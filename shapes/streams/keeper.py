@@ -30,6 +30,9 @@ RARELY_SECONDS: Final = 3600.0
 LONGEST_DELAY: Final = 600.0
 """After which a part that others were using is tried to be dropped again."""
 
+DROP_SECONDS: Final = 3600.0
+"""A last look through a large part takes a while, and is in nobody's way."""
+
 MOST_SAID: Final = 20
 """Complaints, each of them once."""
 
@@ -188,7 +191,7 @@ class StreamKeeper:
         self._delay = min(2 * self._delay, LONGEST_DELAY)
         if await work.fetchval(_IN_USE):
             return False
-        await work.execute(_DROP, part)
+        await work.execute(_DROP, part, timeout=DROP_SECONDS)
         log.info("part %s of the streams' messages was dropped, as its time was over", part)
         self._next_drop, self._delay, self._leaving = 0.0, ROUND_SECONDS, (0, 0)
         self._swept = min(self._swept, time.monotonic() - RARELY_SECONDS)

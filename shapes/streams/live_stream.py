@@ -56,6 +56,7 @@ class LiveStream:
         "closed",
         "gone",
         "has_news",
+        "looked_up",
         "size",
         "tail",
     )
@@ -71,6 +72,8 @@ class LiveStream:
         """It was deleted or has expired. There may be another one under its path now."""
         self.has_news = False
         """Its readers have not been told yet."""
+        self.looked_up = 0
+        """By which look-up, of those that began one after the other, it is known."""
         self.size = 0
         """Bytes of what is remembered."""
         self._readers: dict[Reader, None] = {}
@@ -144,6 +147,10 @@ class LiveStream:
     def expired(self, now: float) -> bool:
         """Whether its time was over, as far as is known here. Reading may have prolonged it."""
         return self._state.expires_at is not None and self._state.expires_at <= now
+
+    def is_other(self, state: StreamState | None) -> bool:
+        """Whether that is none, or not this one."""
+        return state is None or state.gone or state.id != self._state.id
 
     # -- the hub's side ----------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ TURN_SECONDS: Final = 0.8
 who is ended."""
 WAIT_SECONDS: Final = 10.0
 """A request waits so long in all."""
+IDLE_SECONDS: Final = 5.0
 TOGETHER: Final = 256
 TOGETHER_BYTES: Final = 4 << 20
 
@@ -63,9 +64,7 @@ class SlowLane:
         channel = AppendChannel(self._database)
         try:
             while True:
-                if self._turns.empty():
-                    channel.close()
-                key = await self._turns.get()
+                key = await self._next(channel)
                 waiting = self._waiting[key]
                 await self._take_turn(channel, waiting)
                 if waiting:
@@ -74,6 +73,16 @@ class SlowLane:
                     del self._waiting[key]
         finally:
             channel.close()
+
+    async def _next(self, channel: AppendChannel) -> Key:
+        """Whose turn it is. A connection that was not used for a while is closed."""
+        if self._turns.empty() and not channel.closed:
+            try:
+                async with asyncio.timeout(IDLE_SECONDS):
+                    return await self._turns.get()
+            except TimeoutError:
+                channel.close()
+        return await self._turns.get()
 
     async def _take_turn(self, channel: AppendChannel, waiting: deque[Entry]) -> None:
         """Answer the first requests of a stream, unless it is still locked."""

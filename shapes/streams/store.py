@@ -69,11 +69,11 @@ class StreamStore:
         """
         return await self._lookup.find(environment, path)
 
-    async def touch(self, *states: StreamState) -> None:
+    async def touch(self, state: StreamState, *others: StreamState) -> None:
         """The streams are being read: their times to live begin anew. Mostly this does nothing, since
         little of the time has gone by; that it cannot be written down is no reason not to read."""
         now = time.monotonic()
-        due = set(self._due(states, now))
+        due = set(self._due((state, *others), now))
         if not due:
             return
         self._to_touch |= due

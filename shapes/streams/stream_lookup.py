@@ -29,12 +29,14 @@ _LINE = "streams"
 # The position in the WAL is read after the rows: it is behind all that they show.
 _FIND = sql.SQL(
     f"""
-    select {COLUMNS},
+    select stream.*,
         (select pg_current_wal_insert_lsn() - '0/0')::bigint,
         (select pg_current_wal_flush_lsn() - '0/0')::bigint
     from unnest(%s::text[], %s::text[]) with ordinality as asked (environment, name, number)
-    left join pgtide.streams
-        on streams.environment_id = asked.environment and streams.path = asked.name
+    left join lateral (
+        select {COLUMNS} from pgtide.streams
+        where environment_id = asked.environment and path = asked.name limit 1
+    ) as stream on true
     order by asked.number
     """
 )

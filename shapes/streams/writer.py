@@ -31,7 +31,10 @@ TOGETHER_BYTES: Final = 4 << 20
 MOST_WAITING: Final = 20_000
 MOST_WAITING_BYTES: Final = 128 << 20
 
-CREATION_SECONDS: Final = 0.1
+GATHER_SECONDS: Final = 0.001
+"""A transaction costs pgtide and Postgres as much as some thirty appends: it is worth a moment."""
+
+CREATION_SECONDS: Final = 0.025
 """Whoever makes a stream in a transaction that goes on longer is waited for in the slow lane."""
 
 IDLE_SECONDS: Final = 60.0
@@ -56,6 +59,8 @@ class StreamWriter:
         self._slow = SlowLane(database)
         self._waiting: deque[Entry] = deque()
         self._news = asyncio.Event()
+        self._enough = 1
+        """Who makes it so many that wait rings."""
         self._count = 0
         self._bytes = 0
         self._stopped = False
@@ -82,7 +87,8 @@ class StreamWriter:
                 self._slow.enter((entry,))
             else:
                 self._waiting.append(entry)
-                self._news.set()
+                if len(self._waiting) >= self._enough:
+                    self._news.set()
             return await entry.answer
         finally:
             self._count -= 1
@@ -92,7 +98,7 @@ class StreamWriter:
         """Where a producer is; None if it has appended nothing. Raises DatabaseUnavailableError and
         DatabaseSetupError."""
         try:
-            async with self._database.lookups() as connection:
+            async with self._database.lookups("streams") as connection:
                 cursor = await connection.execute(_POSITION, (environment, path, producer))
                 row = await cursor.fetchone()
         except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
@@ -126,9 +132,13 @@ class StreamWriter:
                 entry.fail(DatabaseUnavailableError("The node stops"))
 
     async def _work(self) -> None:
+        count = 0
         while True:
             await self._wait()
+            if len(self._waiting) < count:
+                await self._gather(count)
             entries = self._next()
+            count = len(entries)
             if entries:
                 await self._write(entries, create=False)
 
@@ -146,6 +156,19 @@ class StreamWriter:
             except TimeoutError:
                 if self._database.resting or time.monotonic() - used > IDLE_SECONDS:
                     self._channel.close()
+
+    async def _gather(self, count: int) -> None:
+        """Wait a moment for as many as came together before: they have got their answers just now, and
+        are about to ask again."""
+        self._enough = count
+        self._news.clear()
+        try:
+            async with asyncio.timeout(GATHER_SECONDS):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._enough = 1
 
     def _next(self) -> list[Entry]:
         """What goes into the next transaction. Who has gone away meanwhile is left out."""

@@ -29,7 +29,7 @@ from pgtide import Record, RunHandle
 KEY = RunsServer.root_key
 PATIENCE = 40.0
 STOP_SECONDS = 3.0
-PRODUCER = Path(__file__).with_name("stream_producer.py")
+PRODUCER = Path(__file__).with_name("sdk_stream_producer.py")
 READ_BYTES = 4 << 20
 """What reading may take, whatever there is to read."""
 
@@ -94,6 +94,19 @@ async def test_what_is_not_taken_is_taken_by_waiting(client: pgtide.Client, run:
     assert await all_of(client.streams.read(run, "tokens")) == ["a", "b", "c"]
 
 
+async def test_waiting_leaves_the_values_to_who_iterates(
+    client: pgtide.Client, run: RunHandle
+) -> None:
+    pipe = client.streams.pipe(run, "tokens", numbers(50), close=True)
+    taken = [await anext(pipe)]
+    waiting = asyncio.create_task(pipe.wait_until_complete())
+    async for value in pipe:
+        taken.append(value)
+        await asyncio.sleep(0)
+    await waiting
+    assert [value["n"] for value in taken] == list(range(50))
+
+
 async def test_a_failing_source_fails_after_what_came_before_it(
     client: pgtide.Client, run: RunHandle
 ) -> None:
@@ -153,7 +166,7 @@ async def test_a_defined_stream_has_values_of_its_type(
 async def test_a_large_backlog_is_read_in_little_memory(
     client: pgtide.Client, run: RunHandle
 ) -> None:
-    count, text = 4000, "x" * 5000
+    count, text = 2000, "x" * 5000
     async with client.streams.writer(run, "backlog", close=True) as out:
         for number in range(count):
             await out.write(f"{number} {text}")
@@ -225,7 +238,7 @@ async def test_a_producer_that_is_killed_goes_on_where_it_was(
     client: pgtide.Client, run: RunHandle, runs_server: RunsServer
 ) -> None:
     """With kill -9, several times; its reader is a new one each time, too."""
-    count, rounds = 900, 5
+    count, rounds = 600, 4
     environ = {**os.environ, **runs_server.environ}
     command = (sys.executable, str(PRODUCER), run.id, "tokens", str(count))
     got: list[Record[str]] = []
@@ -314,6 +327,24 @@ async def test_cancelling_a_run_stops_its_writers(client: pgtide.Client, run: Ru
     read = await all_of(client.streams.read(run, "tokens"))
     assert read == list(range(len(read)))
     assert len(read) >= 20
+
+
+async def test_a_stop_ends_all_who_write_in_a_block(client: pgtide.Client, run: RunHandle) -> None:
+    async def endlessly(out: pgtide.Writer[Any]) -> None:
+        while True:
+            await out.write("x")
+            await asyncio.sleep(0.01)
+
+    stop = asyncio.get_running_loop().call_later(
+        0.1, lambda: stopping.append(asyncio.ensure_future(client.streams.stop(run, "tokens")))
+    )
+    stopping: list[asyncio.Future[None]] = []
+    async with client.streams.writer(run, "tokens") as out, asyncio.TaskGroup() as tasks:
+        for _ in range(3):
+            tasks.create_task(endlessly(out))
+    assert stop.when() < asyncio.get_running_loop().time()
+    await stopping[0]
+    assert out.stopped == pgtide.Stop(None, {})
 
 
 async def test_a_cancelled_pipe_leaves_at_once(client: pgtide.Client, run: RunHandle) -> None:

@@ -17,6 +17,7 @@ from postgres_side import Connect
 from psycopg import sql
 
 from engine.configuration.settings import Settings
+from engine.doctor.streams import check_streams
 from engine.postgres.migrate import migrate
 from shapes.database import Database
 from shapes.streams import keeper as keeper_module
@@ -261,3 +262,40 @@ async def test_without_tables(database: str, caplog: pytest.LogCaptureFixture) -
         assert not caplog.records
     finally:
         await own.close()
+
+
+async def test_the_doctor_says_what_is_wrong(scene: Scene, role: str, database: str) -> None:
+    async def findings(**settings: Any) -> list[str]:
+        return [str(one) async for one in check_streams(scene.connection, Settings(**settings))]
+
+    assert await findings() == ["✓ streams have their tables: 0 MiB in 1 part"]
+    await scene.run("select pgtide.open_stream_part()")
+    await scene.grow_older(43)
+    assert "43 days old" in (await findings())[0]
+    assert await findings(stream_retention_age=43 * DAY) == [
+        "✓ streams have their tables: 0 MiB in 2 parts"
+    ]
+    await scene.run("select pgtide.append('a', repeat('x', 2000000))")
+    [late] = await findings(stream_retention_age=43 * DAY, stream_retention_bytes=1 << 20)
+    assert "take more than they should: 2 MiB" in late
+    # What roles.sql grants makes up for what is missing, step by step.
+    admin = await psycopg.AsyncConnection.connect(database, autocommit=True)
+    async with admin:
+        name = sql.Identifier(role)
+        await scene.connection.execute(sql.SQL("set role {}").format(name))
+        assert "may not read" in (await findings())[0]
+        await admin.execute(sql.SQL("grant usage on schema pgtide to {}").format(name))
+        assert "may not read" in (await findings())[0]
+        await admin.execute(
+            sql.SQL("grant select on all tables in schema pgtide to {}").format(name)
+        )
+        no_writes, no_drops, late = await findings()
+        assert no_writes.startswith("! streams can be read and not written")
+        assert "never dropped" in no_drops
+        assert "43 days old" in late
+        await scene.connection.execute("reset role")
+    await scene.run("drop schema pgtide cascade")
+    assert await findings() == []
+    assert await findings(secret_keys=("tr_dev_x",)) == [
+        "! streams cannot be served: their tables do not exist\n    → Run: pgtide migrate"
+    ]

@@ -61,7 +61,7 @@ class Place:
     async def claim(self, worker: str = "w") -> Claimed:
         return await self.subscriptions.claim(KEY, worker)
 
-    async def ack(self, claimed: Claimed, done: bool = False, **acks: int | str) -> bool:
+    async def ack(self, claimed: Claimed, done: Any = False, **acks: int | str) -> bool:
         return await self.subscriptions.acknowledge(
             Fence(*KEY, claimed.generation), _body(claimed, acks, done), PULL_WAKE
         )
@@ -103,7 +103,10 @@ async def test_streams_that_are_there_count_from_their_ends_and_later_ones_from_
     await place.append("later", "e/3", "e/4/x")
     await place.load()
     assert await place.acked() == {
-        **{"a": offset_of(1), "e/1": offset_of(2), "e/3": "-1", "later": "-1"},
+        "a": offset_of(1),
+        "e/1": offset_of(2),
+        "e/3": "-1",
+        "later": "-1",
     }
     claimed = await place.claim()
     assert [link.path for link in claimed.links if link.pending] == ["e/3", "later"]
@@ -154,6 +157,20 @@ async def test_a_stream_that_was_deleted_and_made_anew_is_another_one(place: Pla
     claimed = await place.claim()
     assert not await place.ack(claimed, done=True, **{"e/1": 1, "named": 1})
     assert await place.acked() == {"e/1": offset_of(1), "named": offset_of(1)}
+
+
+async def test_late_news_of_a_stream_that_was_there_before(place: Place) -> None:
+    await place.append("a")
+    await place.create(streams=["a"])
+    ((old,),) = await place.run("select id from pgtide.streams")
+    await place.run("delete from pgtide.streams")
+    await place.append("a")
+    ((new,),) = await place.run("select id from pgtide.streams")
+    assert not await place.ack(await place.claim(), a=1, done=True)
+    for news in ([Ends("a", old, 9, False)], [Ends("a", new, 1, False), Ends("a", old, 9, False)]):
+        assert await place.wakes.open({KEY: news}) == set()
+        assert await place.acked() == {"a": offset_of(1)}
+        assert await place.wakes.due() == ([], [], None)
 
 
 async def test_acknowledgements_are_all_taken_or_none(place: Place) -> None:
@@ -231,7 +248,9 @@ async def test_all_nodes_sign_with_one_key(place: Place) -> None:
     assert ours.key_id("default") == theirs.key_id("default")
 
 
-PART = st.sampled_from(["a", "b", "*", "**", "%2A", "a.b", "a\\b", "a+", "(a", "ä", "é_", "[a]", "a|b"])
+PART = st.sampled_from(
+    ["a", "b", "*", "**", "%2A", "a.b", "a\\b", "a+", "(a", "ä", "é_", "[a]", "a|b"]
+)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -239,7 +258,9 @@ PART = st.sampled_from(["a", "b", "*", "**", "%2A", "a.b", "a\\b", "a+", "(a", "
     st.lists(PART, min_size=1, max_size=5),
     st.lists(
         st.lists(
-            st.sampled_from(["a", "b", "*", "a.b", "axb", "a\\b", "a+", "aa", "(a", "ä", "é_", "[a]"]),
+            st.sampled_from(
+                ["a", "b", "*", "a.b", "axb", "a\\b", "a+", "aa", "(a", "ä", "é_", "[a]"]
+            ),
             min_size=1,
             max_size=5,
         ),

@@ -5,9 +5,13 @@ transaction, and without gap or repetition when the engine, a node or the log is
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
+import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing, suppress
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -29,7 +33,7 @@ class Served(NamedTuple):
 
 @pytest.fixture(scope="module")
 def served(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
-    """Two nodes."""
+    """One node, so that two connections may be compared."""
     with fresh_database(server_url) as url:
         with psycopg.connect(url, autocommit=True) as connection:
             # Larger transactions are sent while they are in progress.
@@ -38,7 +42,12 @@ def served(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generat
                 sql.SQL("alter database {} set logical_decoding_work_mem to '64kB'").format(name)
             )
         serving = Serving(
-            url, tmp_path_factory.mktemp("streams"), sse_timeout=600, long_poll_timeout=3
+            url,
+            tmp_path_factory.mktemp("streams"),
+            nodes=1,
+            prometheus_port=0,
+            sse_timeout=600,
+            long_poll_timeout=3,
         )
         asyncio.run(migrate(url, stream_id=serving.stream_id))
         with serving:
@@ -62,7 +71,7 @@ async def append(
 
 
 async def followers(stack: AsyncExitStack, served: Served, path: str) -> list[StreamFollower]:
-    """Some that stay with one node and some that come to another each time."""
+    """Event streams and long polls."""
     return [
         await stack.enter_async_context(
             StreamFollower(served.serving.url, path, sse=number % 3 > 0)
@@ -110,61 +119,137 @@ async def test_only_what_was_committed_is_seen(
             await one.until(lambda one=one: one.closed)
 
 
-@pytest.mark.parametrize("weight", [0, 20 << 20], ids=["small", "large"])
-async def test_a_message_never_comes_before_the_rows_of_its_transaction(
-    served: Served, connection: psycopg.AsyncConnection, weight: int
+class Events:
+    """An answer as the bytes that have come over its connection."""
+
+    def __init__(self, url: str, target: str, *, answered: bool = True) -> None:
+        """Returns when the answer has begun, unless it is not to be `answered` yet."""
+        place = urlsplit(url)
+        assert place.hostname is not None
+        self._socket = socket.create_connection((place.hostname, place.port or 80), timeout=30)
+        self._socket.sendall(f"GET {target} HTTP/1.1\r\nhost: pgtide\r\n\r\n".encode())
+        self._come = b""
+        if answered:
+            self.until(b" 200 OK\r\n")
+
+    def until(self, text: bytes) -> None:
+        """Wait for it, and forget all up to there."""
+        while (at := self._come.find(text)) < 0:
+            self._receive()
+        self._come = self._come[at:]
+
+    def has(self, text: bytes) -> bool:
+        """Whether it is here already."""
+        self._socket.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                self._receive()
+        self._socket.setblocking(True)
+        self._socket.settimeout(30)
+        return text in self._come
+
+    def _receive(self) -> None:
+        data = self._socket.recv(1 << 20)
+        assert data, f"it has ended: {self._come[-500:]}"
+        self._come += data
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def test_a_message_never_comes_before_an_answer_with_its_row(served: Served) -> None:
+    """That of a long poll."""
+    path, table = "live/polled-rows", "polled_rows"
+    url = served.serving.url
+    with psycopg.connect(served.database_url, autocommit=True) as connection:
+        connection.execute(f"create table {table} (id int primary key)".encode())
+        connection.execute(APPEND, (path, "0"))
+        shape = f"/v1/shape?table={table}"
+        last = httpx.get(f"{url}{shape}&offset=-1", timeout=30)
+        with closing(Events(url, f"/v1/stream/{path}?offset=-1&live=sse")) as messages:
+            messages.until(b"data:[0]")
+            for number in range(1, 11):
+                shape = f"/v1/shape?table={table}&handle={last.headers['electric-handle']}"
+                shape += f"&offset={last.headers['electric-offset']}"
+                with closing(Events(url, f"{shape}&live=true", answered=False)) as poll:
+                    # Who comes later has to wait until the poll has been taken up.
+                    for _ in range(3):
+                        last = httpx.get(f"{url}{shape}", timeout=30)
+                        assert len(last.json()) == 1
+                    with connection.transaction():
+                        connection.execute(APPEND, (path, str(number)))
+                        connection.execute(f"insert into {table} values ({number})".encode())
+                    messages.until(b"data:[%d]" % number)
+                    assert poll.has(b'"id":"%d"' % number)
+                last = httpx.get(f"{url}{shape}", timeout=30)
+
+
+@pytest.mark.parametrize("weight", [0, 20], ids=["small", "large"])
+def test_a_message_never_comes_before_the_rows_of_its_transaction(
+    served: Served, weight: int
 ) -> None:
+    """`weight` is how many megabytes of other rows the transaction has."""
     path, table = f"live/rows-{weight}", f"rows_{weight}"
-    await connection.execute(f"create table {table} (id int primary key, weight text)".encode())
-    await connection.execute(f"alter table {table} alter weight set storage external".encode())
-    await append(connection, path, 0)
-    url = f"{served.serving.url}/v1/shape"
-    async with httpx.AsyncClient(timeout=30) as client:
-        first = await client.get(url, params={"table": table, "offset": "-1", "columns": "id"})
-    assert first.status_code == 200, first.text
-    place = {"handle": first.headers["electric-handle"], "offset": first.headers["electric-offset"]}
-    late: list[int] = []
-    asked = 0
-
-    async def look(number: int, client: httpx.AsyncClient) -> None:
-        nonlocal asked
-        answer = await client.get(url, params={"table": table, "columns": "id", **place})
-        assert answer.status_code == 200, answer.text
-        seen = {one["value"]["id"] for one in answer.json() if "value" in one}
-        if str(number) not in seen:
-            late.append(number)
-        asked += 1
-
-    rounds = 2 if weight else ROUNDS
-    async with httpx.AsyncClient(timeout=30) as client, asyncio.TaskGroup() as looks:
-
-        def heard(numbers: list[int]) -> None:
-            for number in numbers:
-                if number:
-                    looks.create_task(look(number, client))
-
-        async with AsyncExitStack() as stack:
-            readers = [
-                await stack.enter_async_context(
-                    StreamFollower(served.serving.url, path, sse=sse, on_messages=heard)
-                )
-                for sse in (True, True, False)
-            ]
-            await arrived(readers, 1)
+    rounds = 3 if weight else ROUNDS
+    url = served.serving.url
+    with psycopg.connect(served.database_url, autocommit=True) as connection:
+        connection.execute(f"create table {table} (id int primary key, weight text)".encode())
+        connection.execute(f"alter table {table} alter weight set storage external".encode())
+        connection.execute(APPEND, (path, "0"))
+        target = f"table={table}&columns=id&where=id%3E0"
+        first = httpx.get(f"{url}/v1/shape?{target}&offset=-1", timeout=30)
+        assert first.status_code == 200, first.text
+        target += f"&handle={first.headers['electric-handle']}"
+        target += f"&offset={first.headers['electric-offset']}&live=true&live_sse=true"
+        with (
+            closing(Events(url, f"/v1/shape?{target}")) as rows,
+            closing(Events(url, f"/v1/stream/{path}?offset=-1&live=sse")) as messages,
+        ):
+            messages.until(b"data:[0]")
             for number in range(1, rounds + 1):
-                async with connection.transaction():
+                with connection.transaction():
                     # First the message, then the row.
-                    await append(connection, path, number)
+                    connection.execute(APPEND, (path, str(number)))
                     if weight:
-                        await connection.execute(
+                        connection.execute(
                             f"insert into {table} select -{number}00 - n, repeat('x', 1 << 20) "
-                            f"from generate_series(1, {weight >> 20}) n".encode()
+                            f"from generate_series(1, {weight}) n".encode()
                         )
-                    await connection.execute(f"insert into {table} values ({number})".encode())
-                await asyncio.sleep(0)
-            await arrived(readers, rounds + 1)
-    assert asked == 3 * rounds
-    assert not late
+                    connection.execute(f"insert into {table} values ({number})".encode())
+                messages.until(b"data:[%d]" % number)
+                assert rows.has(b'"id":"%d"' % number)
+
+
+def counted(served: Served, *lines: str) -> None:
+    """Wait until the metrics have these lines."""
+    found = re.search(r"metrics are served  port=(\d+)", served.serving.log)
+    assert found is not None
+    deadline = time.monotonic() + 20
+    while True:
+        page = httpx.get(f"http://127.0.0.1:{found[1]}/metrics").text
+        if all(line in page.splitlines() for line in lines):
+            return
+        assert time.monotonic() < deadline, page
+        time.sleep(0.1)
+
+
+def test_readers_are_counted(served: Served) -> None:
+    path = "live/counted"
+    target = f"/v1/stream/{path}?offset=-1&live="
+    readers = [f'pgtide_readers{{mode="stream_{mode}"}}' for mode in ("sse", "long_poll")]
+    with psycopg.connect(served.database_url, autocommit=True) as connection:
+        connection.execute(APPEND, (path, "0"))
+        counted(served, *(f"{one} 0.0" for one in readers))
+        poll = target.replace("-1", f"{0:016}_{1:016}") + "long-poll"
+        with (
+            closing(Events(served.serving.url, f"{target}sse")) as events,
+            closing(Events(served.serving.url, poll, answered=False)) as answer,
+        ):
+            counted(served, *(f"{one} 1.0" for one in readers))
+            connection.execute(APPEND, (path, "1"))
+            events.until(b"data:[1]")
+            answer.until(b"[1]")
+        counted(served, *(f"{one} 0.0" for one in readers))
 
 
 class Appender:

@@ -109,7 +109,8 @@ class StreamBox:
     def pass_on(self) -> None:
         """The hub hears of what was committed."""
         self.note()
-        self.hub.publish()
+        if self.hub.publish():
+            self.hub.tell()
 
     def lose(self) -> None:
         """What was committed is never heard of: the log is lost."""

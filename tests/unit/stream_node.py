@@ -70,6 +70,8 @@ class Client:
 
     def stream(self, data: bytes) -> bool:
         assert not self.behind
+        # In a body sent in chunks that would be the end.
+        assert data
         self.pieces.append(data)
         return self.behind
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -15,6 +15,8 @@ from shapes.streams.subscriptions.courier import Courier, DeliveryError
 from shapes.streams.subscriptions.refusals import Code, SubscriptionError
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab"
 
 
 @asynccontextmanager
@@ -81,7 +83,10 @@ async def test_what_is_posted() -> None:
         ((b"HTTP/1.1 204 No Content\r\n\r\n",), (204, b"")),
         ((b"HTTP/1.1 200 OK\r\n\r\nuntil the end",), (200, b"until the end")),
         (
-            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab", b"\r\n1\r\nc\r\n0\r\n\r\n"),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab",
+                b"\r\n1\r\nc\r\n0\r\n\r\n",
+            ),
             (200, b"abc"),
         ),
         (
@@ -105,29 +110,28 @@ async def test_what_is_no_answer(said: bytes) -> None:
         await post(saying(said))
 
 
-async def test_an_endless_answer_is_cut() -> None:
+def never_ending(head: bytes, more: bytes) -> Serve:
+    """Says `more` until nobody listens any more."""
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        with pytest.raises(ConnectionError):
+        writer.write(head)
+        with suppress(ConnectionError):
             while True:
-                writer.write(b"x" * 65536)
+                writer.write(more)
                 await writer.drain()
 
-    answer = await post(serve)
+    return serve
+
+
+async def test_an_endless_answer_is_cut() -> None:
+    answer = await post(never_ending(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536))
     assert answer.status == 200
     assert len(answer.body) < module.MOST_BYTES
 
 
 async def test_endless_headers_are_cut() -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\n")
-        with pytest.raises(ConnectionError):
-            while True:
-                writer.write(b"a: b\r\n" * 1000)
-                await writer.drain()
-
     with pytest.raises(DeliveryError):
-        await post(serve)
+        await post(never_ending(b"HTTP/1.1 200 OK\r\n", b"a: b\r\n" * 1000))
 
 
 async def test_who_does_not_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

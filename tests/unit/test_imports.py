@@ -63,7 +63,11 @@ PURE = (
     "shapes/windows/window.py",
     "shapes/windows/moves.py",
     "engine/replication/tick.py",
+    "engine/replication/relation_versions.py",
+    "engine/replication/stream_notices.py",
+    "shapes/streams/live_stream.py",
     *(f"shapes/streams/{name}.py" for name in ("stream", "notice", "appending", "arrays")),
+    *(f"shapes/streams/{name}.py" for name in ("json_messages", "refusals", "retention")),
 )
 
 

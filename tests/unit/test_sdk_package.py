@@ -48,7 +48,7 @@ def test_the_protocol_waits_for_nothing(path: Path) -> None:
     assert all(name.startswith(("pgtide.protocol", "pgtide.errors")) for name in ours)
 
 
-@pytest.mark.parametrize("group", ["runs", "metadata", "wait", "auth"])
+@pytest.mark.parametrize("group", ["runs", "metadata", "streams", "wait", "auth"])
 def test_both_faces_have_the_same_names_and_signatures(group: str) -> None:
     faces = [getattr(pgtide, group), getattr(pgtide.sync, group)]
     names, others = ({name for name in dir(face) if name[0] != "_"} for face in faces)

@@ -11,7 +11,13 @@ from shapes.http.streams.compression import gzipped, is_dense, wants_gzip
 from shapes.http.streams.cursors import EPOCH, next_cursor
 from shapes.http.streams.entity_tag import EntityTag, known_tag
 from shapes.http.streams.outcomes import answer_to
-from shapes.http.streams.page_room import PAGE_BYTES, ROOM_BYTES, SMALL_PAGE_BYTES, PageRoom
+from shapes.http.streams.page_room import (
+    FIRST_PAGE_BYTES,
+    PAGE_BYTES,
+    ROOM_BYTES,
+    SMALL_PAGE_BYTES,
+    PageRoom,
+)
 from shapes.http.streams.stream_headers import cache_headers, content_type, place_headers
 from shapes.streams.stream import Append, Appended, Outcome, Stamp, StreamState, offset_of
 
@@ -249,3 +255,5 @@ def test_pages_get_smaller_when_many_are_held() -> None:
         one.__exit__(None, None, None)
     with room.page() as most:
         assert most == PAGE_BYTES
+    with room.page(first=True) as most:
+        assert most == FIRST_PAGE_BYTES

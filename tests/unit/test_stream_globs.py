@@ -12,7 +12,9 @@ from shapes.streams.subscriptions.glob import Glob
 
 SEGMENTS = st.sampled_from(["a", "b", "ab", "%2A", "*x", "ä", "a.b", "a_b"])
 PATTERNS = st.lists(st.one_of(SEGMENTS, st.sampled_from(["*", "**"])), min_size=1, max_size=6)
-PATHS = st.lists(st.sampled_from(["a", "b", "ab", "*", "*x", "ä", "a.b", "axb"]), min_size=1, max_size=6)
+PATHS = st.lists(
+    st.sampled_from(["a", "b", "ab", "*", "*x", "ä", "a.b", "axb"]), min_size=1, max_size=6
+)
 
 
 def means(pattern: list[str], path: list[str]) -> bool:

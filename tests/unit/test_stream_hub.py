@@ -177,6 +177,34 @@ async def test_a_deleted_stream_ends_and_another_may_follow(box: StreamBox) -> N
     assert (old.tail, old.gone, new.tail, new.gone) == (0, True, 1, False)
 
 
+async def test_a_late_answer_does_not_end_what_is_known_since(box: StreamBox) -> None:
+    box.held = late = asyncio.Event()
+    before = asyncio.create_task(box.hub.follow(ENVIRONMENT, "a"))
+    await asyncio.sleep(0)
+    box.held = None
+    box.make("a")
+    live = await box.follow("a")
+    late.set()
+    assert await before is live
+    assert not live.gone
+    assert await box.follow("a") is live
+
+
+async def test_a_late_answer_does_not_set_a_stream_back(box: StreamBox) -> None:
+    box.make("a")
+    rows = box.streams["a"]
+    rows.state = replace(rows.state, expires_at=time.time() - 1)
+    live = await box.follow("a")
+    box.held = late = asyncio.Event()
+    asking = asyncio.create_task(box.follow("a"))
+    await asyncio.sleep(0)
+    box.append("a", b"one", close=True)
+    box.pass_on()
+    late.set()
+    assert await asking is live
+    assert (live.tail, live.closed, texts(live.since(0))) == (1, True, [b"one"])
+
+
 async def test_a_stream_that_was_replaced_unheard_ends(
     box: StreamBox, quick_look_ups: None
 ) -> None:

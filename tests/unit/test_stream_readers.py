@@ -10,6 +10,7 @@ from stream_node import Node, Words
 
 from shapes.access.grant import Grant
 from shapes.streams import event_reader as reader_module
+from shapes.streams import frames as frames_module
 from shapes.streams.event_reader import PAGE_BYTES, Ending, Policy
 
 
@@ -243,3 +244,17 @@ async def test_nothing_is_lost_when_the_log_is(node: Node, monkeypatch: pytest.M
         stuck.go_on()
         await client.got(b"one two three ")
         await stuck.got(b"one two three ")
+
+
+async def test_a_reader_waits_for_what_is_missing_in_the_table(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames_module, "MISSING_SECONDS", 0.05)
+    async with node.reader() as (client, _):
+        number = node.box.streams["a"].state.id
+        node.box.notice(number, 0, 5, 0, None)
+        node.box.pass_on()
+        await asyncio.sleep(0.2)
+        assert 0 < node.box.reads < 10
+        node.say(b"one")
+        await client.got(b"one")

@@ -39,6 +39,9 @@ function Chat({ session }) {
   const asked = useRef("")
   const { submit, handle, isLoading, error } = useTaskTrigger(session.task)
   const bottom = useFollowing()
+  const [over, setOver] = useState({})
+  const end = useCallback((id) => setOver((before) => ({ ...before, [id]: true })), [])
+  const speaking = turns.length > 0 && !over[turns.at(-1).id]
 
   useEffect(() => sessionStorage.setItem(KEPT, JSON.stringify(turns)), [turns])
   useEffect(() => {
@@ -48,7 +51,7 @@ function Chat({ session }) {
   }, [handle])
 
   const ask = (prompt) => {
-    if (!prompt.trim() || isLoading) return
+    if (!prompt.trim() || isLoading || speaking) return
     asked.current = prompt.trim()
     setDraft("")
     submit({ prompt: asked.current })
@@ -68,32 +71,33 @@ function Chat({ session }) {
             ))}
           </ul>
         )}
-        {turns.map((turn) => <Turn key={turn.id} {...turn} />)}
+        {turns.map((turn) => <Turn key={turn.id} {...turn} end={end} />)}
         {error && <Trouble what={`The question could not be asked: ${error.message}`} />}
         <div ref={bottom} />
       </section>
       <form onSubmit={(event) => (event.preventDefault(), ask(draft))}>
         <input value={draft} onChange={(event) => setDraft(event.target.value)} placeholder="Ask anything" aria-label="Your question" />
-        <button disabled={isLoading || !draft.trim()}>{isLoading ? "Asking…" : "Ask"}</button>
+        <button disabled={isLoading || speaking || !draft.trim()}>{isLoading ? "Asking…" : "Ask"}</button>
       </form>
     </>
   )
 }
 
 /** A question and its answer, with the run's state beside it. */
-function Turn({ id, token, prompt }) {
+function Turn({ id, token, prompt, end }) {
   const { run, error: lost } = useRealtimeRun(id, { accessToken: token })
   const { parts, error } = useRealtimeStream(id, STREAM, { accessToken: token, timeoutInSeconds: 600 })
   const { send, error: unstopped } = useInputStreamSend(`stop:${STREAM}`, id, { accessToken: token })
   const [stopping, setStopping] = useState(false)
   const stop = () => {
     setStopping(true)
-    send({ reason: "the reader has had enough" }).catch(() => setStopping(false))
+    send({ reason: "the reader has had enough" })
   }
   const over = Boolean(run?.finishedAt)
   const { progress = 0, words = parts.length } = run?.metadata ?? {}
   const stopped = run?.output?.stopped === true
   const trouble = error ?? lost ?? unstopped
+  useEffect(() => void ((over || lost) && end(id)), [over, lost, end, id])
   return (
     <article className="turn">
       <p className="question">{prompt}</p>
@@ -106,7 +110,7 @@ function Turn({ id, token, prompt }) {
             <dt>Words</dt><dd>{Math.max(words, parts.length)}</dd>
             <dt>Done</dt><dd>{Math.round(progress * 100)} %</dd>
           </dl>
-          {!over && <button type="button" onClick={stop} disabled={stopping}>{stopping ? "Stopping…" : "Stop"}</button>}
+          {!over && <button type="button" onClick={stop} disabled={stopping && !unstopped}>{stopping && !unstopped ? "Stopping…" : "Stop"}</button>}
           <code title={id}>{id}</code>
         </aside>
       </div>

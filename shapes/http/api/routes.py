@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -19,6 +20,10 @@ SMALL_BODY = 1 << 20
 
 _WORDS = 2
 """With so many segments, none of them a name, all patterns begin."""
+
+_MOST_KNOWN = 4096
+_KNOWN_BYTES = 200
+"""So many paths that came lately are known, unless they are longer."""
 
 _SEGMENTLESS = frozenset(("", ".", ".."))
 
@@ -106,25 +111,29 @@ class RouteTable:
         for pattern, found in patterns.items():
             assert not any(word.startswith("{") for word in pattern[:_WORDS]), pattern
             self._patterns.setdefault(pattern[:_WORDS], []).append((pattern, found))
+        self._known = lru_cache(_MOST_KNOWN)(self._find)
 
-    def find(self, raw_path: bytes) -> tuple[dict[str, str], list[Route]]:
+    def find(self, raw_path: bytes) -> tuple[Mapping[str, str], Sequence[Route]]:
         """The path's values by name, and the routes that it means, one per set of methods."""
+        return (self._known if len(raw_path) <= _KNOWN_BYTES else self._find)(raw_path)
+
+    def _find(self, raw_path: bytes) -> tuple[Mapping[str, str], Sequence[Route]]:
         segments = path_segments(raw_path)
         if segments is None:
             return {}, []
         best: dict[str, str] = {}
         found: list[Route] = []
-        closest = (len(segments) + 1, 0)
+        most = -1
         for pattern, routes in self._patterns.get(tuple(segments[:_WORDS]), ()):
             values = _match(pattern, segments)
             if values is None:
                 continue
             # Words count more than names: /runs/latest before /runs/{id}, /a/b/{c*} before /a/{b*}.
-            rank = (len(values), -len(pattern))
-            if rank > closest:
+            words = len(pattern) - len(values)
+            if words < most:
                 continue
-            if rank < closest:
-                closest, found = rank, []
+            if words > most:
+                most, found = words, []
             best = values
             found += routes
         return best, found

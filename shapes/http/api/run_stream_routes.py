@@ -19,7 +19,7 @@ from shapes.http.api.stream_reading import (
     position_after,
     timeout_of,
 )
-from shapes.http.api.stream_texts import StreamTextError, in_text, segment_of
+from shapes.http.api.stream_texts import StreamTextError, check_path, in_text, segment_of
 from shapes.http.api.stream_writing import PART_BYTES, StreamWriting, text_message
 from shapes.http.responses import NO_STORE
 from shapes.http.streams.stream_access import resources_of
@@ -124,11 +124,12 @@ class _RunStreamRoutes:
 
     async def send(self, call: Call) -> Reply:
         body = await _message(call)
-        run_id, key = call.values["run"], call.values["key"]
+        run_id, path = call.values["run"], input_path(call.values["run"], call.values["key"])
         try:
             with refusing():
-                await self._runs.open(call.grant.environment, run_id, None)
-                await self._writing.append_part(call, input_path(run_id, key), body)
+                check_path(path)
+                await self._runs.check(call.grant.environment, run_id)
+                await self._writing.append_part(call, path, body)
         except StreamTextError as error:
             raise ApiError(error.status, str(error), ok=False) from error
         except ApiError as error:
@@ -175,6 +176,8 @@ class _Target:
 
     async def _open(self, call: Call, key: str) -> str:
         environment, run_id = call.grant.environment, call.values["run"]
+        # Before the run names it.
+        check_path(stream_path(run_id, key))
         return await self._runs.open(environment, run_id, key, self._target)
 
 

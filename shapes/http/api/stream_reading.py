@@ -23,6 +23,7 @@ from shapes.streams.arrivals import Arrivals
 from shapes.streams.event_streams import Ending, EventStreams, Policy
 from shapes.streams.hub import StreamHub
 from shapes.streams.live_stream import LiveStream
+from shapes.streams.refusals import BelowHorizonError
 from shapes.streams.store import StreamStore
 from shapes.streams.stream import StreamState
 from shapes.streams.trigger_framing import (
@@ -123,15 +124,14 @@ class StreamReaders:
         yet. Raises StreamTextError if it is no more."""
         responder = call.responder
         live = await self._hub.follow(call.grant.environment, reading.path)
-        if live is not None:
-            _check(reading, live)
+        position = await self._begin(reading, live)
         settled = live is not None and reading.peeks and await self._is_settled(live.state)
         headers = [*_HEADERS, (b"x-session-settled", b"true")] if settled else _HEADERS
         await responder.start(200, headers)
         if responder.method != "HEAD":
             sink: Exchange = responder.scope["extensions"][STREAM]
             try:
-                reason = await self._stream(call, reading, live, sink, settled=settled)
+                reason = await self._stream(call, reading, live, position, sink, settled=settled)
             except PgtideError as error:
                 # The client comes again, and hears then what is wrong if it still is.
                 log.info("a reader of a stream is cut off: %s", error)
@@ -140,11 +140,33 @@ class StreamReaders:
             sink.stream(end_event(reason))
         await responder.send({"type": "http.response.body", "body": b""})
 
+    async def _begin(self, reading: Reading, live: LiveStream | None) -> int:
+        """The position of the first message to be sent. Raises StreamTextError if the stream does not
+        have any more what is asked for."""
+        if live is None:
+            return reading.start(None)
+        if live.gone:
+            raise StreamTextError(410, "The stream has been deleted")
+        position = reading.start(live.state)
+        if live.since(position) is None:
+            try:
+                # What was dropped is known to the table only.
+                await self._store.chunks(live.state, position, 1)
+            except BelowHorizonError as error:
+                if reading.after is not None:
+                    message = f"The stream begins at event {error.head} now"
+                    raise StreamTextError(
+                        410, f"{message}: older ones have been dropped"
+                    ) from error
+                return error.head
+        return position
+
     async def _stream(
         self,
         call: Call,
         reading: Reading,
         live: LiveStream | None,
+        position: int,
         sink: Exchange,
         *,
         settled: bool,
@@ -156,7 +178,6 @@ class StreamReaders:
             expected = nullcontext(None)
             if reading.run_id is not None:
                 expected = self._ends.expected(call.grant.environment, reading.run_id)
-        position = reading.start(None if live is None else live.state)
         ends = time.monotonic() + (math.inf if reading.idle is None else reading.idle)
         with expected as over:
             while live is None:
@@ -233,17 +254,6 @@ class StreamReaders:
             headers and TURN_COMPLETE in headers
             for chunk in chunks
             for _, _, headers in framing.messages(chunk)
-        )
-
-
-def _check(reading: Reading, live: LiveStream) -> None:
-    """Raises StreamTextError if the stream does not have any more what is asked for."""
-    if live.gone:
-        raise StreamTextError(410, "The stream has been deleted")
-    head = live.state.head
-    if reading.after is not None and reading.after + 1 < head:
-        raise StreamTextError(
-            410, f"The stream begins at event {head} now: what came before has been dropped"
         )
 
 

@@ -76,17 +76,20 @@ class StreamWriting:
         index = number_of(call, b"x-resume-from-chunk") or 0
         exchange: Exchange = call.responder.scope["extensions"][STREAM]
         exchange.take_time(SILENCE_SECONDS)
-        last = -1
-        if epoch is not None and client is not None:
-            # Whoever had an earlier epoch writes nothing more from now on.
-            stamp = Stamp(client, epoch, index)
-            last = (await self._append(call, path, [], stamp)).last
+        done: Appended | None = None
         async for lines in ingested_lines(call.pieces()):
             messages = [message_of(line) for line in lines]
             stamp = None if client is None else Stamp(client, epoch or 0, index)
-            last = (await self._append(call, path, messages, stamp)).last
+            done = await self._append(call, path, messages, stamp)
             index += len(lines)
-        return [] if client is None else [(LAST_INDEX, b"%d" % last)]
+        if client is None:
+            return []
+        if done is None and epoch is not None:
+            # Whoever had an earlier epoch writes nothing more from now on.
+            done = await self._append(call, path, [], Stamp(client, epoch, index))
+        if done is None:
+            return [await self.last_index(call, path)]
+        return [(LAST_INDEX, b"%d" % done.last)]
 
     async def last_index(self, call: Call, path: str) -> Header:
         """How far the client has come."""

@@ -9,6 +9,9 @@ from typing import Final
 PAGE_BYTES: Final = 4 << 20
 """Of a stream, what one answer has at most."""
 
+FIRST_PAGE_BYTES: Final = 512 << 10
+"""What it has at most for those who begin, so that they have something soon."""
+
 SMALL_PAGE_BYTES: Final = 16 << 10
 """What it has at least, if there is so much, however many clients are slow."""
 
@@ -25,9 +28,9 @@ class PageRoom:
         self._left = room
 
     @contextmanager
-    def page(self) -> Generator[int]:
+    def page(self, *, first: bool = False) -> Generator[int]:
         """How many bytes a page should have at most, for as long as it is held."""
-        most = min(PAGE_BYTES, max(SMALL_PAGE_BYTES, self._left // 4))
+        most = min(FIRST_PAGE_BYTES if first else PAGE_BYTES, max(SMALL_PAGE_BYTES, self._left // 4))
         self._left -= most
         try:
             yield most

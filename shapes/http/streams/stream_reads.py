@@ -115,7 +115,7 @@ class StreamReads:
         if tag is not None and request.position != START:
             await answer.confirm(start, tag.end)
             return
-        with self._room.page() as most:
+        with self._room.page(first=request.position == START) as most:
             page = await self._page(state, request.position, most)
             await answer.send([page])
 

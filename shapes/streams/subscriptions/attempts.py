@@ -19,9 +19,6 @@ from shapes.streams.subscriptions.subscription import ROOT, Key, Link, Subscript
 from shapes.streams.subscriptions.subscriptions import Subscriptions, go_on
 from shapes.streams.subscriptions.tokens import Fence
 
-MOST_TOLD: Final = 1_000
-"""Streams in one webhook; those with something to do come first, and the next wake has the others."""
-
 FIRST_DELAY: Final = 1.0
 LONGEST_DELAY: Final = 60.0
 SPREAD: Final = 0.2
@@ -71,7 +68,7 @@ class Attempts:
                 return None
             if one.type != WEBHOOK:
                 return await self._announce(work, one)
-            links = await table.links(work, key, MOST_TOLD)
+            links = await table.links(work, key, table.MOST_TOLD)
             await table.remember_told(work, key, links)
         try:
             answer = await self._post(one, links)
@@ -88,9 +85,9 @@ class Attempts:
         """Locks the subscription; None if there is nothing to tell (any more)."""
         await work.execute(f"set local lock_timeout = '{_LOCK_WAIT}'")
         one = await table.lock(work, key)
-        if one is None or one.wake_id is None:
+        if one is None:
             return None
-        if await table.pending(work, key) is None:
+        if one.wake_id is None or await table.pending(work, key) is None:
             await table.rest(work, key)
             await table.notify(work, table.DUE)
             return None

@@ -171,6 +171,7 @@ class SubscriptionDriver:
                         pause = LONG_PAUSE_SECONDS
                     if pause:
                         await asyncio.sleep(pause)
+                        await self._let_rest()
                         # What was under way may have been lost.
                         self._everything = True
         finally:
@@ -186,13 +187,17 @@ class SubscriptionDriver:
                 await self._news.wait()
             await asyncio.sleep(TOGETHER_SECONDS)
         except TimeoutError:
-            while self._database.resting and seconds is None and not self._news.is_set():
-                # Postgres may sleep, and nothing is due.
-                await asyncio.sleep(PAUSE_SECONDS)
+            if seconds is None:
+                await self._let_rest()
             self._due = True
         if time.monotonic() > self._load_at:
             self._changed = True
         self._news.clear()
+
+    async def _let_rest(self) -> None:
+        """Ask Postgres nothing while it may sleep, unless there are news."""
+        while self._database.resting and not self._news.is_set():
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _step(self, attempts: Attempts, tasks: asyncio.TaskGroup) -> float | None:
         """Whatever there is to do. Gives the seconds until there is more, None if that is not known."""

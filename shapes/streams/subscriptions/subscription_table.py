@@ -17,7 +17,11 @@ DUE: Final = -1
 """Ids of notices that are about no stream (sql/0006_stream_subscriptions.sql)."""
 
 MOST_LINKS: Final = 10_000
-"""Streams that are shown of a subscription; those with something to do come first."""
+"""Streams that are shown of a subscription."""
+
+MOST_TOLD: Final = 1_000
+"""Streams that a worker is told of; those with something to do come first, and the next wake has the
+others."""
 
 _COLUMNS = (
     "environment_id, id, type, pattern, webhook_url, wake_stream, lease_ttl_ms, description,"
@@ -250,14 +254,16 @@ async def forget_gone(work: asyncpg.Connection, key: Key) -> None:
 
 
 async def note_ends(work: asyncpg.Connection, ends: Sequence[tuple[Key, Ends]]) -> None:
-    """Where streams of subscriptions end, as the log has told. Those that match are linked."""
+    """Where streams of subscriptions end, as the log has told. Those that match are linked. Of two
+    streams that had the same path one after the other, the one with the higher id is the later."""
+    latest = {(key, end.path): end for key, end in sorted(ends, key=lambda one: one[1].stream_id)}
     columns = (
-        [key.environment for key, _ in ends],
-        [key.id for key, _ in ends],
-        [end.path for _, end in ends],
-        [end.stream_id for _, end in ends],
-        [end.tail for _, end in ends],
-        [end.matched for _, end in ends],
+        [key.environment for key, _ in latest],
+        [key.id for key, _ in latest],
+        [path for _, path in latest],
+        [end.stream_id for end in latest.values()],
+        [end.tail for end in latest.values()],
+        [end.matched for end in latest.values()],
     )
     await work.execute(
         "insert into pgtide.subscription_streams as link (environment_id, subscription_id, path,"
@@ -275,7 +281,8 @@ async def note_ends(work: asyncpg.Connection, ends: Sequence[tuple[Key, Ends]]) 
         " seen = ends.tail"
         f" from {_ENDS} where link.environment_id = ends.environment_id"
         " and link.subscription_id = ends.id and link.path = ends.path"
-        " and (link.stream_id is distinct from ends.stream_id or link.seen < ends.tail)",
+        " and (coalesce(link.stream_id, 0) < ends.stream_id"
+        " or link.stream_id = ends.stream_id and link.seen < ends.tail)",
         *columns,
     )
 

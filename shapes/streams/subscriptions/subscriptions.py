@@ -110,7 +110,7 @@ class Subscriptions:
             if one.wake_id is None or one.expired:
                 await table.wake(work, key)
             await table.lease(work, key, worker)
-            links = await table.links(work, key)
+            links = await table.links(work, key, table.MOST_TOLD)
             await table.remember_told(work, key, links)
             await table.notify(work, table.DUE)
             one = _known(await table.select(work, key))

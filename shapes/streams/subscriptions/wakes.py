@@ -152,6 +152,7 @@ class Wakes:
             one = await table.lock(work, key)
             if one is not None and one.expired:
                 await go_on(work, key)
+                await table.notify(work, table.DUE)
 
 
 def _columns(keys: Sequence[Key]) -> tuple[list[str], list[str]]:

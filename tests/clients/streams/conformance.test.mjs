@@ -1,7 +1,4 @@
 // The suite of the protocol's authors, unmodified, against the server at PGTIDE_URL.
 import { runConformanceTests } from "@durable-streams/server-conformance-tests"
 
-runConformanceTests({
-  baseUrl: process.env.PGTIDE_URL,
-  subscriptions: process.env.PGTIDE_SUBSCRIPTIONS === "true",
-})
+runConformanceTests({ baseUrl: process.env.PGTIDE_URL, subscriptions: true })

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 from pgtide.aio.driver import Driver, Subscription
@@ -167,10 +167,15 @@ class DefinedStream(Face, Generic[T]):
         await self.perform(plan)
 
     async def stop(
-        self, run: Identity, *, reason: str | None = None, access_token: str | None = None
+        self,
+        run: Identity,
+        *,
+        reason: str | None = None,
+        data: Mapping[str, Any] | None = None,
+        access_token: str | None = None,
     ) -> None:
         await self.perform(
-            run_streams.stop(run, self.key, reason=reason, access_token=access_token)
+            run_streams.stop(run, self.key, reason=reason, data=data, access_token=access_token)
         )
 
     async def close(self, run: Identity, *, access_token: str | None = None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import (
     Iterator,
 )
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 from pgtide.aio.driver import Driver, Subscription
 from pgtide.errors import PgtideError, StreamStoppedError
@@ -57,7 +57,6 @@ class Writer(Generic[T]):
         self._tasks: list[asyncio.Task[None]] = []
         self._error: Exception | None = None
         self._over = False
-        self._raised: StreamStoppedError | None = None
         self._left = False
         self.on_stop: Callable[[], None] = lambda: None
         """Called once when `stopped` is set."""
@@ -110,7 +109,7 @@ class Writer(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        mine = error is not None and error is self._raised
+        mine = self._is_mine(error)
         self._left = True
         try:
             await self._finish(in_order=error is None or mine)
@@ -123,6 +122,17 @@ class Writer(Generic[T]):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
         return mine
+
+    def _is_mine(self, error: BaseException | None) -> bool:
+        """Whether this is nothing but what `write` raises when it shall stop."""
+        if isinstance(error, BaseExceptionGroup):
+            group = cast("BaseExceptionGroup[BaseException]", error)
+            return all(map(self._is_mine, group.exceptions))
+        return (
+            isinstance(error, StreamStoppedError)
+            and self.stopped is not None
+            and error.stop is self.stopped
+        )
 
     async def _finish(self, *, in_order: bool) -> None:
         if in_order:
@@ -142,11 +152,8 @@ class Writer(Generic[T]):
         if self._left or not self._tasks:
             raise StreamStoppedError("write inside of `async with` of the writer")
         if self.stopped is not None:
-            self._raised = StreamStoppedError(
-                f"the stream shall stop: {self.stopped.reason or 'somebody asked for it'}",
-                self.stopped,
-            )
-            raise self._raised
+            reason = self.stopped.reason or "somebody asked for it"
+            raise StreamStoppedError(f"the stream shall stop: {reason}", self.stopped)
 
     async def _progressed(self) -> None:
         self._progress.clear()
@@ -219,7 +226,7 @@ class Pipe(Generic[T]):
 
     async def wait_until_complete(self) -> None:
         """Until the source has ended, or was stopped, and all of it is stored. Raises what the source
-        raised, and what made delivery impossible."""
+        raised, and what made delivery impossible. While another task iterates, it waits for that."""
         taker = self._taker
         if taker is not None and taker is not asyncio.current_task() and not self._ended.is_set():
             ended = asyncio.ensure_future(self._ended.wait())

@@ -20,6 +20,8 @@ STOP_PREFIX = "stop:"
 
 RUN_IS_OVER = "the run is over"
 REMEMBERED = 10_000
+ONE_PART = "part:"
+"""Before the id of who appends one value and nothing more: the server soon forgets where it was."""
 TEXT_LINES = ("content-type", "application/x-ndjson")
 EMPTY = ("content-type", "application/json")
 CLOSED = ("stream-closed", "true")
@@ -67,7 +69,7 @@ def append(
     yield from registered.register(run, key, access_token)
     headers = (
         TEXT_LINES,
-        ("x-client-id", uuid.uuid4().hex),
+        ("x-client-id", ONE_PART + uuid.uuid4().hex),
         ("x-resume-from-chunk", "0"),
         ("x-stream-version", "v1"),
     )

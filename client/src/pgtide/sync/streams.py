@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 from pgtide.protocol import record_reading, run_streams
@@ -167,9 +167,16 @@ class DefinedStream(Face, Generic[T]):
         self.perform(plan)
 
     def stop(
-        self, run: Identity, *, reason: str | None = None, access_token: str | None = None
+        self,
+        run: Identity,
+        *,
+        reason: str | None = None,
+        data: Mapping[str, Any] | None = None,
+        access_token: str | None = None,
     ) -> None:
-        self.perform(run_streams.stop(run, self.key, reason=reason, access_token=access_token))
+        self.perform(
+            run_streams.stop(run, self.key, reason=reason, data=data, access_token=access_token)
+        )
 
     def close(self, run: Identity, *, access_token: str | None = None) -> None:
         self.perform(run_streams.close(run, self.key, access_token=access_token))

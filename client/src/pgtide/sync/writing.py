@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 from pgtide.errors import PgtideError, StreamStoppedError
 from pgtide.protocol.channels import GIVE_UP_SECONDS, LEAVING_SECONDS, Channel
@@ -53,7 +53,6 @@ class Writer(Generic[T]):
         self._entered = False
         self._left = False
         self._ended = False
-        self._raised: list[StreamStoppedError] = []
         self._stops: Subscription[Stop] | None = None
         self._threads: list[threading.Thread] = []
 
@@ -101,7 +100,7 @@ class Writer(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        mine = error in self._raised
+        mine = self._is_mine(error)
         in_order = error is None or mine
         try:
             with self._news:
@@ -123,6 +122,17 @@ class Writer(Generic[T]):
                 # One that is still trying to deliver ends by itself, sooner or later.
                 thread.join(None if in_order else LEAVING_SECONDS)
         return mine
+
+    def _is_mine(self, error: BaseException | None) -> bool:
+        """Whether this is nothing but what `write` raises when it shall stop."""
+        if isinstance(error, BaseExceptionGroup):
+            group = cast("BaseExceptionGroup[BaseException]", error)
+            return all(map(self._is_mine, group.exceptions))
+        return (
+            isinstance(error, StreamStoppedError)
+            and self.stopped is not None
+            and error.stop is self.stopped
+        )
 
     def _start(self, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work, name="pgtide stream", daemon=True)
@@ -146,9 +156,7 @@ class Writer(Generic[T]):
             raise StreamStoppedError("write inside of `with` of the writer")
         if self.stopped is not None:
             reason = self.stopped.reason or "somebody asked for it"
-            error = StreamStoppedError(f"the stream shall stop: {reason}", self.stopped)
-            self._raised.append(error)
-            raise error
+            raise StreamStoppedError(f"the stream shall stop: {reason}", self.stopped)
 
     def _deliver(self) -> None:
         try:
