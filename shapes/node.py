@@ -173,7 +173,7 @@ class Node:
             store, StreamWriter(self._database), hub, EventStreams(hub, store, self._leases)
         )
         self._trigger_streams = TriggerStreams(
-            *(settings, self._database, self.tail, self._leases, self.stream_services)
+            *(settings, self._database, self._leases, self.stream_services)
         )
         courier = Courier(local=settings.insecure, trusted=settings.webhook_hosts)
         subscriptions = Subscriptions(self._database, shared.authority)
@@ -295,10 +295,12 @@ class Node:
                 swept = time.monotonic()
             if self.library.released - released > max(FEW_SHAPES, len(self._feeds)):
                 released = self.library.released
+                self.application.forget()
                 give_back()
                 settled = time.monotonic() + max(SETTLING_SECONDS, longest)
             elif time.monotonic() > settled:
                 settled = math.inf
+                self.application.forget()
                 give_back()
             streams = self.stream_services.event_streams
             waiting = (self._polls, self._crowd, self._streams, streams)

@@ -50,6 +50,11 @@ class Application:
             exception_handlers={404: _not_found, 405: _not_found},
         )
 
+    def forget(self) -> None:
+        """Let go of what is remembered of paths that came."""
+        self._api.forget()
+        self._stream_api.forget()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._rest(scope, receive, send)

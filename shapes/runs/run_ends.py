@@ -11,9 +11,8 @@ from typing import Final
 import psycopg
 
 from engine.errors import PgtideError
-from shapes.database import Database
 from shapes.runs.run_lookup import RunLookup
-from shapes.tail import Tail
+from shapes.streams.store import StreamStore
 
 log = logging.getLogger("streams")
 
@@ -22,10 +21,6 @@ LOOK_SECONDS: Final = 1.0
 
 RUNS_PER_SECOND: Final = 1000
 """If more runs are waited for, they are looked at less often."""
-
-REACH_SECONDS: Final = 10.0
-
-_POSITION = "select (pg_current_wal_insert_lsn() - '0/0')::bigint"
 
 Place = tuple[str, str]
 """Environment and id of a run."""
@@ -37,10 +32,9 @@ class RunEnds:
     Postgres is asked, and not the log: the runs' table may be one that nobody follows.
     """
 
-    def __init__(self, database: Database, lookup: RunLookup, tail: Tail) -> None:
-        self._database = database
+    def __init__(self, lookup: RunLookup, store: StreamStore) -> None:
         self._lookup = lookup
-        self._tail = tail
+        self._store = store
         self._waiting: dict[Place, dict[asyncio.Future[None], None]] = {}
         self._rung = asyncio.Event()
 
@@ -49,7 +43,7 @@ class RunEnds:
 
     @contextmanager
     def expected(self, environment: str, run_id: str) -> Generator[asyncio.Future[None]]:
-        """A future that is done once the run is over (or gone), and this node's tail has come to
+        """A future that is done once the run is over (or gone), and this node has heard of
         everything that was committed before."""
         place = (environment, run_id)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -87,16 +81,9 @@ class RunEnds:
             over += [
                 (environment, run_id) for run_id in ids if run_id not in found or found[run_id].over
             ]
-        if over and await self.settled():
+        if over:
+            await self._store.reach()
             self._tell(over)
-
-    async def settled(self) -> bool:
-        """Wait until this node's tail has come to everything that is committed now; False if it does
-        not in time. Raises DatabaseUnavailableError."""
-        async with self._database.lookups() as connection:
-            row = await (await connection.execute(_POSITION)).fetchone()
-        assert row is not None
-        return await self._tail.reached(row[0], REACH_SECONDS)
 
     def _tell(self, places: Iterable[Place]) -> None:
         for place in places:

@@ -121,7 +121,8 @@ class RunStreams:
             raise NoSuchRunError
         if target == "self":
             return run
-        found = await self._find(work, environment, run.get(f"{target}_id") or "")
+        above: str | None = run.get(f"{target}_id")
+        found = None if above is None else await self._find(work, environment, above)
         if found is None:
             raise NoTargetError
         return found

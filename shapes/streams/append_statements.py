@@ -84,11 +84,14 @@ _CREATE = _statement(
 )
 
 _ROWS = """
-    select asked.number, found.*, clock_timestamp()
+    select asked.number, clock_timestamp(), found.*
     from unnest($1, $2) with ordinality as asked (environment, path, number)
     cross join lateral (
-        select id, content_type, tail, closed, closed_producer, closed_epoch, closed_sequence,
-            last_sequence, ttl_seconds, expires_at, forks, deleted_at is not null
+        select id, content_type, tail,
+            not closed and last_sequence is null and expires_at is null and ttl_seconds is null
+                and forks = 0 and deleted_at is null,
+            closed, closed_producer, closed_epoch, closed_sequence, last_sequence, ttl_seconds,
+            expires_at, forks, deleted_at is not null
         from pgtide.streams as stream
         where stream.environment_id = asked.environment and stream.path = asked.path
         {lock}
@@ -209,31 +212,40 @@ def lock(keys: Sequence[Key], *, wait: bool) -> Step:
 def targets(result: PGresult) -> dict[int, Target]:
     """The streams of `lock`, by their places in its keys."""
     found: dict[int, Target] = {}
-    get = result.get_value
     for row in range(result.ntuples):
-        values = [get(row, column) for column in range(result.nfields)]
-        number, id_, content_type, tail, closed, producer, epoch, sequence, last = values[:9]
-        ttl, expires_at, forks, deleted, now = values[9:]
-        assert number and id_ and content_type is not None and tail and now  # noqa: PT018
+        number, now, id_, content_type, tail, plain = _values(result, row, 0, 6)
+        assert number and now and id_ and content_type is not None and tail  # noqa: PT018
         target = Target(
             _int8(id_)[0], content_type.decode(), _int8(tail)[0], _int8(now)[0] + _EPOCH
         )
-        target.closed = closed == b"\1"
-        if producer is not None and epoch is not None and sequence is not None:
-            target.closed_by = Stamp(producer.decode(), _int8(epoch)[0], _int8(sequence)[0])
-        target.last_sequence = last
-        if ttl is not None:
-            target.ttl = _int8(ttl)[0]
-        if expires_at is not None:
-            target.expires_at = _int8(expires_at)[0] + _EPOCH
-        target.forks = int.from_bytes(forks or b"", "big")
-        target.deleted = deleted == b"\1"
+        if plain != b"\1":
+            _complete(target, _values(result, row, 6, result.nfields))
         found[_int8(number)[0] - 1] = target
     # One moment for all.
     moment = max((target.now for target in found.values()), default=0)
     for target in found.values():
         target.now = moment
     return found
+
+
+def _complete(target: Target, values: Sequence[bytes | None]) -> None:
+    """What most streams do not have."""
+    closed, producer, epoch, sequence, last, ttl, expires_at, forks, deleted = values
+    target.closed = closed == b"\1"
+    if producer is not None and epoch is not None and sequence is not None:
+        target.closed_by = Stamp(producer.decode(), _int8(epoch)[0], _int8(sequence)[0])
+    target.last_sequence = last
+    if ttl is not None:
+        target.ttl = _int8(ttl)[0]
+    if expires_at is not None:
+        target.expires_at = _int8(expires_at)[0] + _EPOCH
+    target.forks = int.from_bytes(forks or b"", "big")
+    target.deleted = deleted == b"\1"
+
+
+def _values(result: PGresult, row: int, begin: int, end: int) -> list[bytes | None]:
+    get = result.get_value
+    return [get(row, column) for column in range(begin, end)]
 
 
 def look(keys: Sequence[Key]) -> Step:

@@ -69,6 +69,10 @@ class StreamStore:
         """
         return await self._lookup.find(environment, path)
 
+    async def reach(self) -> None:
+        """Wait until this node has heard of everything that is committed now. Raises NotReadyError."""
+        await self._lookup.reach()
+
     async def touch(self, state: StreamState, *others: StreamState) -> None:
         """The streams are being read: their times to live begin anew. Mostly this does nothing, since
         little of the time has gone by; that it cannot be written down is no reason not to read."""

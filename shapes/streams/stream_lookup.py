@@ -104,10 +104,14 @@ class StreamLookup:
 
     async def settle(self) -> None:
         """Wait until the node's tail has come to what was committed before, but not for long."""
+        with suppress(NotReadyError):
+            await self.reach(SETTLE_SECONDS)
+
+    async def reach(self, seconds: float = REACH_SECONDS) -> None:
+        """Wait until the node's tail has come to what was committed before. Raises NotReadyError."""
         question = await self._asked("", "")
         if question.moment is not None:
-            with suppress(NotReadyError):
-                await self._seen(question.moment, SETTLE_SECONDS)
+            await self._seen(question.moment, seconds)
 
     async def _asked(self, environment: str, path: str) -> _Question:
         question = _Question(environment, path)

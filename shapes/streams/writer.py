@@ -33,6 +33,7 @@ MOST_WAITING_BYTES: Final = 128 << 20
 
 GATHER_SECONDS: Final = 0.001
 """A transaction costs pgtide and Postgres as much as some thirty appends: it is worth a moment."""
+JUST_NOW_SECONDS: Final = 0.01
 
 CREATION_SECONDS: Final = 0.025
 """Whoever makes a stream in a transaction that goes on longer is waited for in the slow lane."""
@@ -132,15 +133,16 @@ class StreamWriter:
                 entry.fail(DatabaseUnavailableError("The node stops"))
 
     async def _work(self) -> None:
-        count = 0
+        count, ended = 0, 0.0
         while True:
             await self._wait()
-            if len(self._waiting) < count:
+            if len(self._waiting) < count and time.monotonic() < ended + JUST_NOW_SECONDS:
                 await self._gather(count)
             entries = self._next()
             count = len(entries)
             if entries:
                 await self._write(entries, create=False)
+                ended = time.monotonic()
 
     async def _wait(self) -> None:
         """Until somebody wants something."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
 import sys
-import threading
 import time
 import tracemalloc
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +21,6 @@ from runs_server import RunsServer
 from tcp_proxy import TcpProxy
 
 import pgtide
-import pgtide.sync
 from pgtide import Record, RunHandle
 
 KEY = RunsServer.root_key
@@ -41,19 +38,8 @@ async def client(runs_server: RunsServer) -> AsyncGenerator[pgtide.Client]:
 
 
 @pytest.fixture
-def blocking(runs_server: RunsServer) -> Iterator[pgtide.sync.Client]:
-    with pgtide.sync.Client(runs_server.url, secret_key=KEY) as made:
-        yield made
-
-
-@pytest.fixture
 async def run(client: pgtide.Client) -> RunHandle:
     return await client.runs.trigger("writes")
-
-
-@pytest.fixture
-def path() -> str:
-    return f"sdk/{secrets.token_hex(4)}"
 
 
 async def numbers(count: int) -> AsyncGenerator[dict[str, int]]:
@@ -366,140 +352,3 @@ async def test_input_reaches_the_worker(client: pgtide.Client, run: RunHandle) -
         await client.streams.send_input(run, "answers", value)
     assert [(await anext(answers)).value for _ in range(3)] == [{"a": 1}, "text", 3]
     await answers.aclose()
-
-
-# -- without asyncio -------------------------------------------------------------------------------
-
-
-def test_all_of_it_without_asyncio(blocking: pgtide.sync.Client) -> None:
-    run = blocking.runs.trigger("writes")
-    read: list[Any] = []
-
-    def follow() -> None:
-        read.extend(record.value for record in blocking.streams.read(run, "tokens"))
-
-    reader = threading.Thread(target=follow)
-    reader.start()
-    pipe = blocking.streams.pipe(run, "tokens", (f"{n} " for n in range(500)), producer="p")
-    taken = [value for value, _ in zip(pipe, range(100), strict=False)]
-    pipe.wait_until_complete()
-    with blocking.streams.writer(run, "tokens", producer="p", close=True) as out:
-        assert out.position == 500
-        out.write("end")
-    reader.join(PATIENCE)
-    assert not reader.is_alive()
-    assert taken == [f"{n} " for n in range(100)]
-    assert read == [*(f"{n} " for n in range(500)), "end"]
-
-
-def test_a_stop_without_asyncio(blocking: pgtide.sync.Client) -> None:
-    run = blocking.runs.trigger("writes")
-    began: list[float] = []
-
-    def stop() -> None:
-        with blocking.streams.read(run, "tokens") as records:
-            next(records)
-        began.append(time.monotonic())
-        blocking.streams.stop(run, "tokens", reason="enough")
-
-    stopper = threading.Thread(target=stop)
-    stopper.start()
-    with blocking.streams.writer(run, "tokens") as out:
-        for number in range(10**9):
-            out.write(number)
-            time.sleep(0.01)
-    ended = time.monotonic()
-    stopper.join()
-    assert ended - began[0] < STOP_SECONDS
-    assert out.stopped == pgtide.Stop("enough", {"reason": "enough"})
-    read: list[Any] = []
-    blocking.streams.close(run, "tokens")
-    read.extend(record.value for record in blocking.streams.read(run, "tokens"))
-    assert read == list(range(out.position))
-
-
-# -- streams by their path -------------------------------------------------------------------------
-
-
-async def test_a_stream_of_its_own(client: pgtide.Client, path: str) -> None:
-    stream = pgtide.Stream(path, client=client)
-    with pytest.raises(pgtide.NotFoundError):
-        await stream.append(1)
-    assert await stream.create(ttl=3600)
-    assert not await stream.create(ttl=3600)
-    with pytest.raises(pgtide.InvalidRequestError):
-        await stream.create(content_type="text/plain")
-    live = stream.read()
-    for value in ({"a": 1}, [1, 2], "ü", None):
-        await stream.append(value)
-    values: list[Any] = []
-    offsets: list[str] = []
-    while len(values) < 4:
-        part = await anext(live)
-        values += part.data
-        offsets.append(part.offset)
-    assert values == [{"a": 1}, [1, 2], "ü", None]
-    async with stream.writer(close=True) as out:
-        await out.write("last")
-    assert [part.data async for part in live] == [["last"]]
-    assert [part.data async for part in stream.read(after=offsets[-1])] == [["last"]]
-    known = await stream.info()
-    assert (known.content_type, known.is_closed, known.ttl) == ("application/json", True, 3600)
-    with pytest.raises(pgtide.StreamClosedError):
-        await stream.append(5)
-    await stream.delete()
-    with pytest.raises(pgtide.NotFoundError):
-        await anext(stream.read())
-
-
-@pytest.mark.parametrize(
-    ("content_type", "pieces"),
-    [("text/plain", ["a\r\nb ", " c\r", "€\n"]), ("image/png", [b"\x00\xff", b"\r\n\x00"])],
-)
-async def test_text_and_bytes_stay_what_they_are(
-    client: pgtide.Client, path: str, content_type: str, pieces: list[Any]
-) -> None:
-    stream = pgtide.Stream(path, client=client)
-    await stream.create(content_type=content_type, data=pieces[0])
-    whole = pieces[0][:0].join(pieces)
-    reader = asyncio.create_task(_joined(stream.read()))
-    async with pgtide.Stream(path, client=client).writer(close=True) as out:
-        for piece in pieces[1:]:
-            await out.write(piece)
-            await out.flush()
-    assert await reader == whole
-
-
-async def _joined(parts: pgtide.Subscription[pgtide.StreamPart]) -> Any:
-    found: list[Any] = [part.data async for part in parts]
-    return found[0][:0].join(found)
-
-
-async def test_a_named_producer_of_a_stream_goes_on(runs_server: RunsServer, path: str) -> None:
-    """Through cuts, and with another process each time."""
-    port = urlsplit(runs_server.url).port
-    assert port is not None
-    proxy = TcpProxy(port)
-    async with proxy.running(), asyncio.timeout(PATIENCE):
-        url = f"http://127.0.0.1:{proxy.port}"
-        async with pgtide.Client(url, secret_key=KEY) as client:
-            stream = pgtide.Stream(path, client=client)
-            await stream.create()
-            for end in (40, 80, 120):
-                async with stream.writer(producer="w") as out:
-                    for number in range(out.position, end):
-                        await out.write(number)
-                        if number % 15 == 7:
-                            await asyncio.sleep(0.005)
-                            proxy.cut()
-            assert out.position == 120
-            parts = [part.data async for part in stream.read(live=False)]
-    assert [value for part in parts for value in part] == list(range(120))
-
-
-def test_a_stream_of_its_own_without_asyncio(blocking: pgtide.sync.Client, path: str) -> None:
-    stream = pgtide.sync.Stream(path, client=blocking)
-    stream.create(content_type="text/plain")
-    stream.append("a")
-    stream.pipe(iter(["b", "c"]), close=True).wait_until_complete()
-    assert "".join(str(part.data) for part in stream.read()) == "abc"

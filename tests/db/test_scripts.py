@@ -74,7 +74,15 @@ async def test_roles(
             "select pgtide.append('s', 'a', 'p', 0, 0); select pgtide.close('s');"
             "select pgtide.delete_stream('s'); delete from pgtide.stream_remains;"
             "delete from pgtide.stream_chunks; select pgtide.open_stream_part();"
-            "update pgtide.streams set head = tail"
+            "update pgtide.streams set head = tail;"
+            "insert into pgtide.subscriptions (id, type, wake_stream, lease_ttl_ms, identity, base_url)"
+            " values ('s', 'pull-wake', 'w', 1000, '', '');"
+            "update pgtide.subscriptions set holder = '';"
+            "insert into pgtide.subscription_streams (environment_id, subscription_id, path, explicit,"
+            " matched) values ('default', 's', 'a', true, false);"
+            "update pgtide.subscription_streams set acked = 0;"
+            "select pgtide.subscription_links('default', 's'), pgtide.subscription_notice(0);"
+            "insert into pgtide.webhook_seed (seed) values (''); delete from pgtide.subscriptions"
         )
         with pytest.raises(errors.ObjectNotInPrerequisiteState):
             await limited.execute("select pgtide.drop_stream_part(2)")
@@ -95,6 +103,8 @@ async def test_roles(
         )
         for statement in (
             "select * from pgtide.migrations",
+            "select * from pgtide.webhook_seed",
+            "select * from pgtide.subscriptions",
             "update pgtide.stream_chunks set data = ''",
             "delete from pgtide.stream_chunks",
             "select pgtide.open_stream_part()",

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
-from postgres_side import Connect, as_role, until
+from postgres_side import Connect, as_role, until, waits_for_lock
+from tcp_proxy import TcpProxy
 
 from engine.errors import DatabaseSetupError
 from engine.postgres.migrate import migrate
@@ -342,21 +343,24 @@ async def test_exactly_once(
             await asyncio.sleep(chance.random() / 200)
         return number
 
-    async def cut() -> None:
+    async def cut() -> int:
+        """How many connections."""
+        number = 0
         async with await psycopg.AsyncConnection.connect(database, autocommit=True) as killer:
             while not over.is_set():
                 await asyncio.sleep(chance.random() / 10)
-                await killer.execute(
+                cursor = await killer.execute(
                     """
                     select pg_terminate_backend(pid) from pg_stat_activity
                     where application_name = 'pgtide' and datname = current_database()
-                    and random() < 0.5
                     """
                 )
+                number += cursor.rowcount
+        return number
 
     async with running(database) as second, asyncio.TaskGroup() as tasks:
         working = tasks.create_task(application())
-        tasks.create_task(cut())
+        cutting = tasks.create_task(cut())
         async with asyncio.timeout(60), asyncio.TaskGroup() as producers:
             for name in names:
                 shuffled = chance.sample(paths, len(paths))
@@ -365,11 +369,41 @@ async def test_exactly_once(
     for path in paths:
         await assert_once(app, path, names, count)
         assert b"never" not in await content(app, path)
+    assert cutting.result() > 0
     appended = [data for path in paths for data in await content(app, path)]
     assert 0 < sum(data.startswith(b"app:") for data in appended) <= 2 * working.result()
     assert len(appended) == len(paths) * len(names) * count + sum(
         data.startswith(b"app:") for data in appended
     )
+
+
+async def test_an_unconfirmed_commit_is_no_success(
+    app: psycopg.AsyncConnection, database: str, connect: Connect
+) -> None:
+    observer = await connect()
+    address = urlsplit(database)
+    async with TcpProxy(address.port or 5432).running() as proxy:
+        through = urlunsplit(address._replace(netloc=f"postgres@127.0.0.1:{proxy.port}"))
+        async with running(through) as writer:
+            request = text("s", b"a", stamp=Stamp("p", 0, 0))
+            await writer.append(text("s", b"x"))
+            async with app.transaction():
+                await app.execute("lock table pgtide.stream_chunks")
+                unknown = asyncio.create_task(writer.append(request))
+                await until(lambda: waits_for_lock(observer, "pgtide.stream_chunks"))
+                # Postgres has been told to commit, and what it answers is lost.
+                proxy.stall()
+
+            async def committed() -> bool:
+                return len(await content(observer, "s")) == 2
+
+            await until(committed)
+            assert not unknown.done()
+            proxy.cut()
+            with pytest.raises(DatabaseUnavailableError):
+                await unknown
+            assert (await writer.append(request)).outcome is Outcome.DUPLICATE
+    assert await content(app, "s") == [b"x", b"a"]
 
 
 async def test_behind_a_pooler_nothing_stays_prepared(

@@ -239,17 +239,17 @@ def test_readers_are_counted(served: Served) -> None:
     readers = [f'pgtide_readers{{mode="stream_{mode}"}}' for mode in ("sse", "long_poll")]
     with psycopg.connect(served.database_url, autocommit=True) as connection:
         connection.execute(APPEND, (path, "0"))
-        counted(served, *(f"{one} 0.0" for one in readers))
+        counted(served, *(f"{one} 0" for one in readers))
         poll = target.replace("-1", f"{0:016}_{1:016}") + "long-poll"
         with (
             closing(Events(served.serving.url, f"{target}sse")) as events,
             closing(Events(served.serving.url, poll, answered=False)) as answer,
         ):
-            counted(served, *(f"{one} 1.0" for one in readers))
+            counted(served, *(f"{one} 1" for one in readers))
             connection.execute(APPEND, (path, "1"))
             events.until(b"data:[1]")
             answer.until(b"[1]")
-        counted(served, *(f"{one} 0.0" for one in readers))
+        counted(served, *(f"{one} 0" for one in readers))
 
 
 class Appender:

@@ -36,7 +36,10 @@ class Receiver:
         self.url = url
         self.answer: Callable[[dict[str, Any]], tuple[int, Any]] = lambda _: (200, {"done": True})
         self.came: queue.Queue[Woken] = queue.Queue()
-        self._jwks_url = jwks_url
+        answer = httpx.get(jwks_url)
+        assert answer.headers["content-type"] == "application/jwk-set+json"
+        assert answer.headers["cache-control"] == "public, max-age=300"
+        self._keys = {key["kid"]: key for key in answer.json()["keys"]}
 
     def next(self) -> Woken:
         return self.came.get(timeout=PATIENCE)
@@ -50,13 +53,11 @@ class Receiver:
         return False
 
     def verify(self, signature: str, body: bytes) -> None:
-        """With the public keys. Raises what tells that it is no signature of the server's."""
+        """With the public keys as they were in the beginning, whatever has been restarted since. Raises
+        what tells that it is no signature of the server's."""
         said = dict(part.split("=", 1) for part in signature.split(","))
         assert abs(time.time() - int(said["t"])) < 60
-        answer = httpx.get(self._jwks_url)
-        assert answer.headers["content-type"] == "application/jwk-set+json"
-        assert answer.headers["cache-control"] == "public, max-age=300"
-        (key,) = [one for one in answer.json()["keys"] if one["kid"] == said["kid"]]
+        key = self._keys[said["kid"]]
         Ed25519PublicKey.from_public_bytes(_decoded(key["x"])).verify(
             _decoded(said["ed25519"]), said["t"].encode() + b"." + body
         )

@@ -68,6 +68,7 @@ PURE = (
     "shapes/streams/live_stream.py",
     *(f"shapes/streams/{name}.py" for name in ("stream", "notice", "appending", "arrays")),
     *(f"shapes/streams/{name}.py" for name in ("json_messages", "refusals", "retention")),
+    "shapes/streams/trigger_framing.py",
 )
 
 

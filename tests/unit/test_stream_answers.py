@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from shapes.http.streams.compression import gzipped, is_dense, wants_gzip
 from shapes.http.streams.cursors import EPOCH, next_cursor
 from shapes.http.streams.entity_tag import EntityTag, known_tag
+from shapes.http.streams.fields import StreamRequestError
 from shapes.http.streams.outcomes import answer_to
 from shapes.http.streams.page_room import (
     FIRST_PAGE_BYTES,
+    MOST_BYTES,
     PAGE_BYTES,
     ROOM_BYTES,
     SMALL_PAGE_BYTES,
@@ -191,7 +194,14 @@ def test_an_entity_tag_tells_pages_streams_and_ends_apart() -> None:
     assert known_tag([str(tags[0])], STREAM, 1) is None
     assert known_tag([str(tags[0])], replace(STREAM, id=8), 0) is None
     # Nobody was ever given these.
-    assert known_tag(['"7-5:4"', '"7-5:4:t"', '"7-5:99"', '"7-5:99:t"', "*"], STREAM, 5) is None
+    assert (
+        known_tag(
+            ['"7-5:4"', '"7-5:4:t"', '"7-5:99"', '"7-5:99:t"', f'"{"9" * 5000}-5:9"', "*"],
+            STREAM,
+            5,
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.999999])
@@ -246,14 +256,22 @@ def test_what_is_compressed_already() -> None:
 
 def test_pages_get_smaller_when_many_are_held() -> None:
     room = PageRoom()
-    held = [room.page() for _ in range(2000)]
-    sizes = [one.__enter__() for one in held]
-    assert sizes[0] == PAGE_BYTES
-    assert sizes[-1] == SMALL_PAGE_BYTES
-    assert sum(sizes) <= ROOM_BYTES + 2000 * SMALL_PAGE_BYTES
-    for one in held:
-        one.__exit__(None, None, None)
-    with room.page() as most:
-        assert most == PAGE_BYTES
-    with room.page(first=True) as most:
-        assert most == FIRST_PAGE_BYTES
+    with ExitStack() as held:
+        sizes = [held.enter_context(room.page()).most for _ in range(2000)]
+        assert sizes[0] == PAGE_BYTES
+        assert sizes[-1] == SMALL_PAGE_BYTES
+        assert sum(sizes) == room.held <= ROOM_BYTES + 2000 * SMALL_PAGE_BYTES
+    assert room.held == 0
+    assert room.page(first=True).most == FIRST_PAGE_BYTES
+
+
+def test_nobody_gets_a_page_where_too_much_is_held() -> None:
+    room = PageRoom()
+    with ExitStack() as held:
+        # What was appended at once cannot be cut.
+        for _ in range(MOST_BYTES // (16 << 20)):
+            held.enter_context(room.page()).has(16 << 20)
+        with pytest.raises(StreamRequestError) as error:
+            room.page()
+        assert (error.value.status, error.value.retry_after) == (503, 5)
+    assert room.page().most == PAGE_BYTES

@@ -78,6 +78,10 @@ class Api:
         self._authority = authority
         self._manners = manners or Manners()
 
+    def forget(self) -> None:
+        """Let go of what is remembered of paths that came."""
+        self._table.forget()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         responder = self._manners.responder(scope, receive, send)
         if responder.method == "OPTIONS":

@@ -117,6 +117,10 @@ class RouteTable:
         """The path's values by name, and the routes that it means, one per set of methods."""
         return (self._known if len(raw_path) <= _KNOWN_BYTES else self._find)(raw_path)
 
+    def forget(self) -> None:
+        """Know no paths any more: what is kept of each would keep much memory around it."""
+        self._known.cache_clear()
+
     def _find(self, raw_path: bytes) -> tuple[Mapping[str, str], Sequence[Route]]:
         segments = path_segments(raw_path)
         if segments is None:

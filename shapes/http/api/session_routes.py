@@ -22,6 +22,7 @@ from shapes.http.streams.stream_access import resources_of
 from shapes.runs.definitions import READ
 from shapes.streams.hub import StreamHub
 from shapes.streams.store import StreamStore
+from shapes.streams.stream import Outcome
 from shapes.streams.trigger_framing import Contents, Record, TriggerFraming
 
 SESSIONS: Final = "sessions"
@@ -120,6 +121,8 @@ class _SessionRoutes:
             done = await self._writing.append_text(call, call.found)
         except StreamTextError as error:
             raise ApiError(error.status, str(error), ok=False) from error
+        if done.outcome is Outcome.DUPLICATE:
+            return Reply({"ok": True})
         return Reply({"ok": True, "seq": done.tail - 1})
 
 

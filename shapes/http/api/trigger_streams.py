@@ -19,7 +19,6 @@ from shapes.runs.run_lookup import RunLookup
 from shapes.runs.run_store import RunStore
 from shapes.runs.run_streams import RunStreams
 from shapes.streams.arrivals import Arrivals
-from shapes.tail import Tail
 
 
 class TriggerStreams:
@@ -29,7 +28,6 @@ class TriggerStreams:
         self,
         settings: Settings,
         database: Database,
-        tail: Tail,
         leases: Leases,
         services: StreamServices,
     ) -> None:
@@ -37,7 +35,7 @@ class TriggerStreams:
         hub, store = services.hub, services.store
         lookup = RunLookup(database, table)
         self._arrivals = Arrivals(hub, database)
-        self._ends = RunEnds(database, lookup, tail)
+        self._ends = RunEnds(lookup, store)
         services.event_streams.on_stop(self._arrivals.stop)
         waiting = (self._arrivals, self._ends, leases)
         readers = StreamReaders(settings, hub, store, services.event_streams, *waiting)

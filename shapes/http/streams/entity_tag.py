@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from shapes.streams.stream import StreamState
 
-_TAG = re.compile(r'(?:W/)?"([0-9]+)-([0-9]+):([0-9]+)(:[tc])?"')
+_TAG = re.compile(r'(?:W/)?"([0-9]{1,19})-([0-9]{1,19}):([0-9]{1,19})(:[tc])?"')
 
 
 class EntityTag(NamedTuple):

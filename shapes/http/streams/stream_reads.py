@@ -19,7 +19,7 @@ from shapes.http.streams.cursors import next_cursor
 from shapes.http.streams.entity_tag import known_tag
 from shapes.http.streams.fields import StreamRequestError
 from shapes.http.streams.page_answer import PageAnswer
-from shapes.http.streams.page_room import PageRoom
+from shapes.http.streams.page_room import Page, PageRoom
 from shapes.http.streams.read_request import NOW, START, Live, ReadRequest, read_query
 from shapes.http.streams.sse_framing import Payload, SseFraming
 from shapes.http.streams.stream_headers import NO_STORE, UP_TO_DATE, Header
@@ -112,24 +112,27 @@ class StreamReads:
             return
         start = _start(request.position, state)
         tag = known_tag(call.responder.entity_tags(), state, start)
-        if tag is not None and request.position != START:
+        if tag is not None and state.head <= start and request.position != START:
             await answer.confirm(start, tag.end)
             return
-        with self._room.page(first=request.position == START) as most:
-            page = await self._page(state, request.position, most)
-            await answer.send([page])
+        with self._room.page(first=request.position == START) as page:
+            chunk = await self._page(state, request.position, page)
+            await answer.send([chunk])
 
-    async def _page(self, state: StreamState, wanted: int, most: int) -> Chunk:
-        """A page; that from the START on begins with the first messages that are kept. Raises
-        BelowHorizonError for others that are not."""
+    async def _page(self, state: StreamState, wanted: int, page: Page) -> Chunk:
+        """What goes into a page; that from the START on begins with the first messages that are kept.
+        Raises BelowHorizonError for others that are not."""
         start = _start(wanted, state)
         while True:
             try:
-                return await self._store.page(state, start, most)
+                chunk = await self._store.page(state, start, page.most)
             except BelowHorizonError as error:
                 if wanted != START or error.head <= start:
                     raise
                 start = error.head
+            else:
+                page.has(len(chunk.data))
+                return chunk
 
     # -- the next that comes -----------------------------------------------------------------------
 
@@ -142,7 +145,9 @@ class StreamReads:
         if position >= live.tail and not live.closed:
             await self._event_streams.long_poll(live, position, self._poll_seconds, call.grant)
         if live.gone:
-            _check(await self._store.find(call.grant.environment, call.values["path"]))
+            await self._find(call)
+            # There is another one under its path: what the client has is of no use there.
+            raise StreamRequestError(_GONE, 410)
         state = live.state
         answer = PageAnswer(call, state)
         if position >= state.tail:
@@ -155,9 +160,9 @@ class StreamReads:
         if chunks:
             await answer.send(chunks, extra, live=True)
             return
-        with self._room.page() as most:
-            page = await self._page(state, START if wanted == START else position, most)
-            await answer.send([page], extra, live=True)
+        with self._room.page() as page:
+            chunk = await self._page(state, START if wanted == START else position, page)
+            await answer.send([chunk], extra, live=True)
 
     # -- all that comes ----------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ def test_every_route_is_decided() -> None:
     authority = Authority(Settings())
     hub, leases = StreamHub(nothing, nothing), Leases(authority)
     services = StreamServices(nothing, nothing, hub, EventStreams(hub, nothing, leases))
-    streams = TriggerStreams(Settings(), nothing, nothing, leases, services)
+    streams = TriggerStreams(Settings(), nothing, leases, services)
     routes = make_api(
         *(Settings(), nothing, nothing, authority, nothing, nothing, streams.routes)
     ).routes
