@@ -13,6 +13,7 @@ from struct import error as StructError
 from typing import Final
 
 from engine.errors import ProtocolError
+from engine.lsn import Lsn
 from engine.pgoutput.envelope import (
     KEEPALIVE,
     POSTGRES_EPOCH_US,
@@ -93,6 +94,9 @@ _COMMIT = Struct(">BQQq")
 _BEGIN_KIND, _COMMIT_KIND = b"BC"
 _BEGIN_SIZE = 1 + _BEGIN.size
 _COMMIT_SIZE = 1 + _COMMIT.size
+_MESSAGE = Struct(">BBQ")
+_MESSAGE_KIND = ord("M")
+_MESSAGE_SIZE = _MESSAGE.size + 5
 _STREAM_START = Struct(">I?")
 _STREAM_ABORT = Struct(">II")
 _STREAM_ABORT_TAIL = Struct(">Qq")
@@ -113,6 +117,18 @@ def decode(buffer: bytes, start: int = 0, *, streamed: bool = False) -> tuple[in
     if size == _COMMIT_SIZE and buffer[start] == _COMMIT_KIND:
         flags, commit_lsn, end_lsn, time = _COMMIT.unpack_from(buffer, start + 1)
         return None, Commit(flags, commit_lsn, end_lsn, time + POSTGRES_EPOCH_US)
+    if size >= _MESSAGE_SIZE and buffer[start] == _MESSAGE_KIND and not streamed:
+        # As many as there are appends to streams. What is not as it should be is refused below.
+        end = buffer.find(b"\0", start + _MESSAGE.size) + 1
+        content = end + 4
+        if end and int.from_bytes(buffer[end:content], "big") == len(buffer) - content:
+            _, flags, lsn = _MESSAGE.unpack_from(buffer, start)
+            prefix = buffer[start + _MESSAGE.size : end - 1]
+            if prefix.isascii():
+                message = LogicalMessage(
+                    flags & 1 != 0, Lsn(lsn), prefix.decode(), buffer[content:]
+                )
+                return None, message
     reader = MessageReader(buffer, start)
     kind = reader.u8("a message kind")
     if kind in CHANGES:

@@ -156,6 +156,8 @@ class Transactions:
                 self._on_begin(message)
             case pgoutput.Commit():
                 self._on_commit(message)
+            case pgoutput.LogicalMessage():
+                self._on_logical_message(message, subxid)
             case pgoutput.Relation():
                 self._on_relation(message)
             case pgoutput.Truncate():
@@ -170,8 +172,6 @@ class Transactions:
                 self._on_stream_commit(message)
             case pgoutput.StreamAbort():
                 self._on_stream_abort(message)
-            case pgoutput.LogicalMessage():
-                self._on_logical_message(message, subxid)
             case _:
                 pass
 

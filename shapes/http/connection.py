@@ -79,9 +79,8 @@ class Connection(asyncio.Protocol):
         self._queued: deque[Exchange] | None = None
         self._closing = False
         self._reading_paused = False
-        self._reading_until = math.inf
+        self._reading_until = self._writing_until = math.inf
         self._patience = 0.0  # For each next part of a body that may take its time.
-        self._writing_until = math.inf
         self._unsent = 0
         self._writable: asyncio.Future[None] | None = None
         self._url = b""

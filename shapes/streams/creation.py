@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 
 from shapes.database import Database
-from shapes.streams.json_messages import parse_messages, split_messages
+from shapes.streams.json_messages import MOST_MESSAGES, parse_messages, split_messages
 from shapes.streams.notice import CLOSED
 from shapes.streams.pages import segments
 from shapes.streams.refusals import Refusal, StreamRefusedError
@@ -275,9 +275,15 @@ def _body(new: NewStream, content_type: str) -> tuple[bytes, int]:
     if media_type(content_type) != JSON_TYPE:
         return new.data, 1
     try:
-        return parse_messages(new.data)
+        data, count = parse_messages(new.data)
     except ValueError as error:
         raise StreamRefusedError(Refusal.NOT_JSON, f"the body is no JSON: {error}") from error
+    if count > MOST_MESSAGES:
+        raise StreamRefusedError(
+            Refusal.TOO_LARGE,
+            f"more than {MOST_MESSAGES} messages: append them in several requests",
+        )
+    return data, count
 
 
 async def _insert(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import orjson
+
+MOST_MESSAGES: Final = 100_000
+"""In one request. Who reads them one by one gets so many in one piece."""
 
 _BLANK = b" \t\n\r"
 

@@ -195,7 +195,8 @@ def test_names(back_end: BackEnd) -> None:
             assert reader.messages(1) == [key]
     for path in ("self", "input", "parent", "root", "a%2Fb", "a//b", "../x", "a/.", "%2e", ""):
         with connected(back_end.url) as connection:
-            head = f"GET {STREAMS}/{run}/{path} HTTP/1.1\r\nauthorization: Bearer {back_end.key}\r\n\r\n"
+            head = f"GET {STREAMS}/{run}/{path} HTTP/1.1\r\n"
+            head += f"authorization: Bearer {back_end.key}\r\n\r\n"
             connection.send(head.encode())
             assert connection.answer().status == 404, path
     assert back_end.ask("GET", f"{STREAMS}/{run}/self/x").status_code == 405

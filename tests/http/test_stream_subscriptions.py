@@ -89,7 +89,8 @@ def back(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator
     with (
         keyed_serving(server_url, folder / "pgtide", **given) as keyed,
         closing(Tables(keyed.database_url)) as tables,
-        httpx.Client(timeout=PATIENCE) as http,
+        # No connection is used twice: its node may have been killed.
+        httpx.Client(timeout=PATIENCE, limits=httpx.Limits(max_keepalive_connections=0)) as http,
     ):
         yield Back(keyed.serving, tables, http)
 

@@ -6,7 +6,7 @@ import pytest
 
 from shapes.http.api.routes import RouteTable, SecretKey, get, path_segments, put
 from shapes.http.streams.append_request import AppendRequest, read_append
-from shapes.http.streams.create_request import CreateRequest, check_path, mounts_of, read_creation
+from shapes.http.streams.create_request import CreateRequest, check_path, read_creation
 from shapes.http.streams.fields import StreamRequestError, fields_of
 from shapes.http.streams.read_request import NOW, START, Live, ReadRequest, read_query
 from shapes.streams.stream import Stamp, offset_of
@@ -14,8 +14,7 @@ from shapes.streams.stream import Stamp, offset_of
 
 def creation(**headers: str) -> CreateRequest:
     return read_creation(
-        {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()},
-        mounts_of("https://streams.example/base"),
+        {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
     )
 
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 from shapes.access.authority import Authority
 from shapes.access.grant import AuthenticationError, ForbiddenError, Grant
 from shapes.http.answer import send_preflight
+from shapes.http.api.body_room import BodyRoom
 from shapes.http.api.call import ApiError, Call, NotFoundError, Reply
 from shapes.http.api.routes import Access, Needs, Route, RouteTable, SecretKey, Unchecked
 from shapes.http.errors import answer_error
@@ -77,6 +78,7 @@ class Api:
         self._table = RouteTable(routes)
         self._authority = authority
         self._manners = manners or Manners()
+        self._room = BodyRoom()
 
     def forget(self) -> None:
         """Let go of what is remembered of paths that came."""
@@ -114,9 +116,12 @@ class Api:
         text = responder.scope["query_string"]
         query = dict(parse_qsl(text.decode("latin-1"), True)) if text else {}
         grant = self._authenticate(responder, route.access)
-        call = Call(responder, values, query, grant, route.max_body)
+        call = Call(responder, values, query, grant, route.max_body, self._room)
         await _authorize(call, route.access)
-        return await route.handler(call)
+        try:
+            return await route.handler(call)
+        finally:
+            call.close()
 
     def _authenticate(self, responder: Responder, access: Access) -> Grant:
         if isinstance(access, Unchecked):

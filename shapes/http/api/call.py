@@ -11,8 +11,13 @@ import orjson
 from engine.errors import PgtideError
 from shapes.access.grant import Grant
 from shapes.access.scopes import Resource
+from shapes.http.api.body_room import FREE_BYTES, BodyRoom
 from shapes.http.responder import Responder
 from shapes.http.responses import Header
+
+_LATER: Header = (b"retry-after", b"5")
+# What is left of the body is nothing that would be read.
+_CLOSE: Header = (b"connection", b"close")
 
 
 class ApiError(PgtideError):
@@ -63,9 +68,11 @@ class Call:
     query: Mapping[str, str]
     grant: Grant
     max_body: int
+    room: BodyRoom
     found: Any = None
     """What the route's access check came across, so that its handler need not look again."""
     _body: bytes | None = field(default=None, repr=False)
+    _room_taken: int = 0
 
     @property
     def method(self) -> str:
@@ -77,7 +84,8 @@ class Call:
         return None if value is None else value.decode("latin-1")
 
     async def body(self) -> bytes:
-        """The whole body. Raises ApiError (413) if it is larger than the route allows."""
+        """The whole body. Raises ApiError: 413 if it is larger than the route allows, 503 if others
+        have sent so much that there is no room for it."""
         if self._body is None:
             pieces: list[bytes] = []
             size = 0
@@ -85,9 +93,22 @@ class Call:
                 size += len(piece)
                 if size > self.max_body:
                     raise ApiError(413, "Request body too large")
+                if size > FREE_BYTES:
+                    self._take_room(size)
                 pieces.append(piece)
             self._body = b"".join(pieces)
         return self._body
+
+    def close(self) -> None:
+        """The request has been answered: its body is not needed any longer."""
+        if self._room_taken:
+            self.room.give(self._room_taken)
+            self._room_taken = 0
+
+    def _take_room(self, size: int) -> None:
+        if not self.room.take(size - self._room_taken):
+            raise ApiError(503, "Too many large requests at a time", (_LATER, _CLOSE))
+        self._room_taken = size
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body as it comes in. Raises ApiError if the client goes away."""

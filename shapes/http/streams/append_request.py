@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from shapes.http.streams.fields import (
     Fields,
     StreamRequestError,
+    check_encoding,
     content_type_of,
     number_of,
     wants_close,
@@ -29,6 +30,7 @@ class AppendRequest(NamedTuple):
 
 def read_append(fields: Fields) -> AppendRequest:
     """Raises StreamRequestError."""
+    check_encoding(fields)
     sequence = fields.get(b"stream-seq")
     if sequence is not None and len(sequence) > LONGEST_SEQUENCE:
         raise StreamRequestError(f"Stream-Seq is longer than {LONGEST_SEQUENCE} bytes")

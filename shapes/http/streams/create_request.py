@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 from shapes.http.api.routes import path_segments
 from shapes.http.streams.fields import (
     LARGEST_NUMBER,
     Fields,
     StreamRequestError,
+    check_encoding,
     content_type_of,
     count_of,
     wants_close,
@@ -49,13 +49,14 @@ class CreateRequest:
     sub_offset: int
 
 
-def read_creation(fields: Fields, mounts: tuple[str, ...] = (MOUNT,)) -> CreateRequest:
-    """`mounts`: what may stand before the path of a stream to fork. Raises StreamRequestError."""
+def read_creation(fields: Fields) -> CreateRequest:
+    """Raises StreamRequestError."""
+    check_encoding(fields)
     ttl = count_of(fields, b"stream-ttl", LONGEST_LIFE)
     expires_text, expires_at = _expiry(fields)
     if ttl is not None and expires_text is not None:
         raise StreamRequestError("Stream-TTL and Stream-Expires-At exclude each other")
-    source = source_of(fields, mounts)
+    source = source_of(fields)
     sub_offset = count_of(fields, b"stream-fork-sub-offset", LARGEST_NUMBER)
     fork_position = _fork_position(fields)
     if source is None and (sub_offset is not None or fork_position is not None):
@@ -72,9 +73,12 @@ def read_creation(fields: Fields, mounts: tuple[str, ...] = (MOUNT,)) -> CreateR
     )
 
 
-def source_of(fields: Fields, mounts: tuple[str, ...] = (MOUNT,)) -> str | None:
+def source_of(fields: Fields) -> str | None:
     """The path of the stream to fork, in the form that paths of requests have. Raises
-    StreamRequestError."""
+    StreamRequestError.
+
+    It is given as the path of the stream's URL, before which a proxy may have put something.
+    """
     value = fields.get(b"stream-forked-from")
     if value is None:
         return None
@@ -82,11 +86,8 @@ def source_of(fields: Fields, mounts: tuple[str, ...] = (MOUNT,)) -> str | None:
         text = value.decode("ascii")
     except UnicodeDecodeError:
         raise _no_source() from None
-    for mount in mounts:
-        if text.startswith(mount):
-            text = text[len(mount) :]
-            break
-    segments = path_segments(f"/{text.removeprefix('/')}".encode())
+    _, mount, path = text.partition(MOUNT)
+    segments = path_segments(f"/{path if mount else text.removeprefix('/')}".encode())
     if segments is None or any("/" in segment for segment in segments):
         raise _no_source()
     return "/".join(segments)
@@ -98,12 +99,6 @@ def check_path(path: str) -> None:
         raise StreamRequestError(f"the stream's path is longer than {LONGEST_PATH} bytes")
     if _CONTROL.search(path) is not None:
         raise StreamRequestError("the stream's path has a control character")
-
-
-def mounts_of(public_url: str | None) -> tuple[str, ...]:
-    """What may stand before streams' paths, as clients see it."""
-    prefix = unquote(urlsplit(public_url or "").path).rstrip("/")
-    return (MOUNT,) if not prefix else (f"{prefix}{MOUNT}", MOUNT)
 
 
 def _no_source() -> StreamRequestError:

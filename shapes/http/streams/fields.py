@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from engine.errors import PgtideError
@@ -52,6 +53,13 @@ def wants_close(fields: Fields) -> bool:
     return value is not None and value.lower() == b"true"
 
 
+def check_encoding(fields: Fields) -> None:
+    """Raises StreamRequestError if the body is compressed: nothing here would decode it, and readers
+    would not be told that they have to."""
+    if fields.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+        raise StreamRequestError("bodies with a Content-Encoding are not taken", 415)
+
+
 def number_of(fields: Fields, name: bytes) -> int:
     """A number of a producer, any digits. Raises StreamRequestError."""
     value = fields.get(name, b"")
@@ -74,10 +82,14 @@ def count_of(fields: Fields, name: bytes, most: int) -> int | None:
 
 def content_type_of(fields: Fields) -> str | None:
     """The content type as it is spelled; None without one, or with one that is none."""
-    value = fields.get(b"content-type", b"").strip()
-    if len(value) > _LONGEST_TYPE or _TYPE.fullmatch(value) is None:
-        return None
-    return value.decode("ascii")
+    value = fields.get(b"content-type", b"")
+    return _content_type(value) if len(value) <= _LONGEST_TYPE else None
+
+
+@lru_cache(256)
+def _content_type(value: bytes) -> str | None:
+    value = value.strip()
+    return None if _TYPE.fullmatch(value) is None else value.decode("ascii")
 
 
 def _spelled(name: bytes) -> str:

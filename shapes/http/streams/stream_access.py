@@ -32,10 +32,8 @@ def resources_of(path: str) -> list[Resource]:
 class StreamAccess:
     """What requests about streams are about."""
 
-    def __init__(self, lookup: RunLookup, mounts: tuple[str, ...]) -> None:
-        """`mounts`: what may stand before the path of a stream to fork."""
+    def __init__(self, lookup: RunLookup) -> None:
         self._lookup = lookup
-        self._mounts = mounts
 
     async def find_written(self, call: Call) -> Sequence[Resource]:
         return () if call.grant.unlimited else resources_of(call.values["path"])
@@ -45,7 +43,7 @@ class StreamAccess:
 
     async def find_source(self, call: Call) -> Sequence[Resource] | None:
         """Whoever forks a stream can read it then. Raises StreamRequestError."""
-        path = source_of(fields_of(call.responder.scope["headers"]), self._mounts)
+        path = source_of(fields_of(call.responder.scope["headers"]))
         return None if path is None else await self._readable(path, call.grant)
 
     async def _readable(self, path: str, grant: Grant) -> Sequence[Resource]:

@@ -13,7 +13,6 @@ from shapes.http.admission import Admission
 from shapes.http.api.api import Api
 from shapes.http.api.routes import Also, Needs, Route
 from shapes.http.live_limit import LiveLimit
-from shapes.http.streams.create_request import mounts_of
 from shapes.http.streams.stream_access import WRITE, StreamAccess
 from shapes.http.streams.stream_manners import StreamManners
 from shapes.http.streams.stream_reads import StreamReads
@@ -48,11 +47,10 @@ def make_stream_api(
 ) -> Api:
     """All routes of streams, for one node; `more` of them are below the same path."""
     store, writer, hub, event_streams = services
-    mounts = mounts_of(settings.public_url)
     runs = read_run_table(settings.config_file)
-    access = StreamAccess(RunLookup(database, runs), mounts)
+    access = StreamAccess(RunLookup(database, runs))
     reads = StreamReads(settings, store, hub, event_streams, admission, limit)
-    writes = StreamWrites(store, writer, admission, mounts, settings.public_url)
+    writes = StreamWrites(store, writer, admission, settings.public_url)
     writing, reading = Needs(WRITE, access.find_written), Needs(READ, access.find_read)
     creating = Needs(WRITE, access.find_written, also=Also(READ, access.find_source))
     routes = [

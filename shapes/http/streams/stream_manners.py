@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from itertools import count
 from typing import Final
 
 from engine.errors import DatabaseSetupError
@@ -55,6 +56,8 @@ _COMMON: Final[tuple[Header, ...]] = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"cross-origin"),
 )
+_PROCESS: Final = os.urandom(6).hex().encode()
+_NUMBERS: Final = count(1)
 _TEXT: Final[Header] = (b"content-type", b"text/plain")
 _REFUSALS: Final[Mapping[Refusal, int]] = {
     Refusal.DIFFERS: 409,
@@ -86,7 +89,9 @@ class StreamResponder(Responder):
         for name, value in scope["headers"]:
             if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
                 request_id = value
-        self._common = [*_COMMON, (b"x-request-id", request_id or os.urandom(12).hex().encode())]
+        if request_id is None:
+            request_id = b"%b%012x" % (_PROCESS, next(_NUMBERS))
+        self._common = [*_COMMON, (b"x-request-id", request_id)]
 
     async def start(self, status: int, headers: list[Header]) -> None:
         """As they are: whoever makes them knows whether caches may keep the answer."""

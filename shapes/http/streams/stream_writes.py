@@ -14,7 +14,7 @@ from shapes.http.streams.fields import StreamRequestError, fields_of
 from shapes.http.streams.outcomes import answer_to
 from shapes.http.streams.stream_headers import CLOSED, NO_STORE, content_type, next_offset
 from shapes.streams.creation import NewStream
-from shapes.streams.json_messages import parse_messages
+from shapes.streams.json_messages import MOST_MESSAGES, parse_messages
 from shapes.streams.store import StreamStore
 from shapes.streams.stream import JSON_TYPE, Append, Appended, Outcome, media_type
 from shapes.streams.writer import StreamWriter
@@ -24,6 +24,7 @@ BODY_BYTES: Final = 16 << 20
 
 _NOTHING = "there is nothing to append: the body is empty"
 _NO_MESSAGES = "there is nothing to append: the array is empty"
+_TOO_MANY_MESSAGES = f"more than {MOST_MESSAGES} messages: append them in several requests"
 _NO_TYPE = "a Content-Type is needed: that of the stream"
 _NO_JSON = "the body is no valid JSON"
 
@@ -36,14 +37,11 @@ class StreamWrites:
         store: StreamStore,
         writer: StreamWriter,
         admission: Admission,
-        mounts: tuple[str, ...],
         public_url: str | None,
     ) -> None:
-        """`mounts`: what may stand before the path of a stream to fork."""
         self._store = store
         self._writer = writer
         self._admission = admission
-        self._mounts = mounts
         self._public_url = public_url
 
     # -- POST --------------------------------------------------------------------------------------
@@ -85,7 +83,7 @@ class StreamWrites:
         responder = call.responder
         path = call.values["path"]
         check_path(path)
-        asked = read_creation(fields_of(responder.scope["headers"]), self._mounts)
+        asked = read_creation(fields_of(responder.scope["headers"]))
         location = base_address(call, self._public_url).encode() + responder.scope["raw_path"]
         with self._admission.admit(Pool.EXISTING):
             new = NewStream(
@@ -146,6 +144,8 @@ def _append_of(call: Call, asked: AppendRequest, body: bytes) -> tuple[Append, s
             parts, counts = (data,), (count,)
             if not count:
                 complaint = _NO_MESSAGES
+            elif count > MOST_MESSAGES:
+                raise StreamRequestError(_TOO_MANY_MESSAGES, 413)
     else:
         parts, counts = (body,), (1,)
     request = Append(

@@ -129,22 +129,25 @@ class Wakes:
 
     async def due(self) -> Due:
         async with self._database.work() as work:
+            # One moment for both questions: what becomes due in between would be in neither answer.
+            now = await work.fetchval("select clock_timestamp()")
             rows = await work.fetch(
                 "(select environment_id, id, true from pgtide.subscriptions"
-                " where next_attempt_at <= clock_timestamp()"
-                f" order by next_attempt_at limit {MOST_DUE})"
+                f" where next_attempt_at <= $1 order by next_attempt_at limit {MOST_DUE})"
                 " union all (select environment_id, id, false from pgtide.subscriptions"
-                f" where lease_until <= clock_timestamp() order by lease_until limit {MOST_DUE})"
+                f" where lease_until <= $1 order by lease_until limit {MOST_DUE})",
+                now,
             )
             seconds = await work.fetchval(
                 "select extract(epoch from least("
-                " (select min(next_attempt_at) from pgtide.subscriptions"
-                " where next_attempt_at > clock_timestamp()),"
-                " (select min(lease_until) from pgtide.subscriptions"
-                " where lease_until > clock_timestamp())) - clock_timestamp())::float8"
+                " (select min(next_attempt_at) from pgtide.subscriptions where next_attempt_at > $1),"
+                " (select min(lease_until) from pgtide.subscriptions where lease_until > $1)"
+                ") - clock_timestamp())::float8",
+                now,
             )
         attempts = [Key(row[0], row[1]) for row in rows if row[2]]
-        return Due(attempts, [Key(row[0], row[1]) for row in rows if not row[2]], seconds)
+        expired = [Key(row[0], row[1]) for row in rows if not row[2]]
+        return Due(attempts, expired, None if seconds is None else max(seconds, 0.0))
 
     async def expire(self, key: Key) -> None:
         """End a lease whose time is over."""
