@@ -16,6 +16,8 @@ TEST_STAMP := $(VENV)/.installed-test
 DEMO_STAMP := demo/node_modules/.installed
 NODE_STAMPS := $(patsubst %/package-lock.json,%/node_modules/.installed,\
 	$(wildcard demo/package-lock.json examples/*/package-lock.json tests/*/package-lock.json))
+# The reference server of Durable Streams, with native packages: only for measuring beside it.
+BENCH_STAMP := bench/node_modules/.installed
 # What `make run` writes for programs beside it.
 DEV_ENV ?= .pgtide/dev.env
 
@@ -57,12 +59,12 @@ check: $(TEST_STAMP) ## format, lint and types
 	$(BIN)/ruff check .
 	@$(WITH_NODE) $(BIN)/pyright
 
-bench: $(TEST_STAMP) $(NODE_STAMPS) ## the benchmarks, JSON into bench/results
+bench: $(TEST_STAMP) $(NODE_STAMPS) $(BENCH_STAMP) ## the benchmarks, JSON into bench/results
 	@$(WITH_NODE) $(BIN)/python -m bench $(ARGS)
 
 clean: ## forget what make installed and built; the data in .pgtide stays
 	rm -rf $(VENV) build dist *.egg-info client/build client/src/*.egg-info .pytest_cache .ruff_cache .hypothesis
-	rm -rf demo/node_modules examples/*/node_modules tests/*/node_modules
+	rm -rf demo/node_modules examples/*/node_modules tests/*/node_modules bench/node_modules
 	find engine shapes client demo tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # PYTHON=… picks an interpreter; otherwise the first of these that is new enough.

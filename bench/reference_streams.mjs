@@ -1,9 +1,6 @@
 // The reference server of Durable Streams, from npm: `node reference_streams.mjs [folder]` keeps streams
 // in memory, or in files below the folder. Prints its port; ends with its input.
-import { createRequire } from "node:module"
-
-const require = createRequire(new URL("../tests/clients/package.json", import.meta.url))
-const { DurableStreamTestServer } = require("@durable-streams/server")
+import { DurableStreamTestServer } from "@durable-streams/server"
 
 const dataDir = process.argv[2]
 const server = new DurableStreamTestServer({ port: 0, ...(dataDir ? { dataDir } : {}) })

@@ -554,7 +554,9 @@ begin
         where one.id = run_id and key <> all(one.realtime_streams);
     end if;
     return pgtide.append_chunk(
-        'runs/' || run_id || '/' || key, convert_to(data::text, 'UTF8'), 'application/json', 1,
+        -- The id is one segment of the path.
+        'runs/' || replace(replace(run_id, '%', '%25'), '/', '%2F') || '/' || key,
+        convert_to(data::text, 'UTF8'), 'application/json', 1,
         producer, epoch, sequence, run.environment_id
     );
 end

@@ -29,7 +29,7 @@ ELECTRIC_VERSION = b"x-trigger-electric-version"
 API_VERSION = b"x-trigger-api-version"
 
 PREFIX = b"/realtime/"
-"""Only requests below it have regulars."""
+"""Only requests for runs, which begin so, have regulars."""
 
 MOST_KNOWN = 16_384
 

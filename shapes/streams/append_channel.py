@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
-from engine.errors import DatabaseSetupError
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.streams import append_statements as statements
 from shapes.streams.append_batch import Batch, Verdicts
 from shapes.streams.pipeline import ConnectionLostError, Pipeline, StatementError
+from shapes.streams.refusals import StreamTablesError
 
 _LOCKED: Final = frozenset(("55P03", "40P01", "40001"))
 """lock_not_available, deadlock_detected, serialization_failure."""
@@ -43,7 +43,7 @@ class AppendChannel:
         """Judge a batch and commit what is accepted.
 
         Nothing of it was written if this raises LockedError, StatementError (a request is none that
-        Postgres can take) or DatabaseSetupError. After DatabaseUnavailableError nobody knows.
+        Postgres can take) or StreamTablesError. After DatabaseUnavailableError nobody knows.
         """
         pipeline, fresh = await self._opened()
         try:
@@ -112,7 +112,7 @@ def _known(error: StatementError) -> Exception:
     if state.startswith(_UNAVAILABLE):
         return DatabaseUnavailableError("Database is unreachable")
     if state in _LACKING:
-        return DatabaseSetupError(f"{error.message}: run `pgtide migrate`")
+        return StreamTablesError.missing()
     if state == _FORBIDDEN:
-        return DatabaseSetupError(f"{error.message}: grant pgtide's role what sql/roles.sql grants")
+        return StreamTablesError.forbidden()
     return error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from psycopg import sql
 
-from shapes.database import Database
+from shapes.database import Database, DatabaseUnavailableError
 from shapes.streams.json_messages import split_messages
 from shapes.streams.refusals import BelowHorizonError
 from shapes.streams.stream import Chunk, StreamState
@@ -20,6 +21,10 @@ LEAST_ROWS: Final = 64
 
 LINES: Final = 2
 """Pages that a node asks for at a time."""
+
+_PAUSES: Final = (*(0.001 * 2**doubled for doubled in range(8)), *(0.25,) * 40)
+"""In seconds: a commit comes through the WAL before queries see it; mostly just before, but with
+synchronous replication not before the standby has confirmed it."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -59,6 +64,7 @@ _COVERING = sql.SQL(
     where part >= %s and stream_id = %s and position < %s order by position desc limit 1
     """
 )
+_HEAD = sql.SQL("select head from pgtide.streams where id = %s")
 
 
 class Segment(NamedTuple):
@@ -89,23 +95,31 @@ class Pages:
 
     async def page(self, state: StreamState, position: int, most_bytes: int) -> Chunk:
         """As StreamStore.page."""
-        rows = await self._rows(_PAGE, state, position, most_bytes)
-        if rows is None:
-            return Chunk(position, 0, 0, b"")
-        first, messages, created_at, data = rows[0]
-        if first == position:
-            return Chunk(position, messages, _microseconds(created_at), data)
-        return await self._rest_of_row(state, position, first)
+        for pause in _PAUSES:
+            rows = await self._rows(_PAGE, state, position, most_bytes)
+            if rows is None:
+                return Chunk(position, 0, 0, b"")
+            first, messages, created_at, data = rows[0]
+            if first == position:
+                return Chunk(position, messages, _microseconds(created_at), data)
+            if (rest := await self._rest_of_row(state, position, first)) is not None:
+                return rest
+            await asyncio.sleep(pause)
+        raise _hidden()
 
     async def chunks(self, state: StreamState, position: int, most_bytes: int) -> list[Chunk]:
         """As StreamStore.chunks."""
-        rows = await self._rows(_CHUNKS, state, position, most_bytes)
-        if rows is None:
-            return []
-        first = rows[0][0] if rows else None
-        if first != position:
-            return [await self._rest_of_row(state, position, first)]
-        return [Chunk(row[0], row[1], _microseconds(row[2]), row[3]) for row in rows]
+        for pause in _PAUSES:
+            rows = await self._rows(_CHUNKS, state, position, most_bytes)
+            if rows is None:
+                return []
+            first = rows[0][0] if rows else None
+            if first == position:
+                return [Chunk(row[0], row[1], _microseconds(row[2]), row[3]) for row in rows]
+            if (rest := await self._rest_of_row(state, position, first)) is not None:
+                return [rest]
+            await asyncio.sleep(pause)
+        raise _hidden()
 
     async def _rows(
         self, query: sql.SQL, state: StreamState, position: int, most_bytes: int
@@ -127,12 +141,20 @@ class Pages:
         }
         return await self._ask(query, values)
 
-    async def _rest_of_row(self, state: StreamState, position: int, first: int | None) -> Chunk:
-        """The messages from `position` on of the row that it is in. `first`: where the next row is."""
+    async def _rest_of_row(
+        self, state: StreamState, position: int, first: int | None
+    ) -> Chunk | None:
+        """The messages from `position` on of the row that it is in; None if queries do not see it yet.
+        `first`: where the next row is."""
         where = segments(state, position)[0]
         rows = await self._ask(_COVERING, (state.first_part, where.id, position))
         if not rows or rows[0][0] + rows[0][1] <= position:
-            raise BelowHorizonError(state.tail if first is None else first)
+            if first is not None:
+                raise BelowHorizonError(first)
+            heads = await self._ask(_HEAD, (state.id,))
+            if not heads or heads[0][0] > position:
+                raise BelowHorizonError(heads[0][0] if heads else state.tail)
+            return None
         begin, messages, created_at, data = rows[0]
         rest = split_messages(data, messages)[position - begin :]
         return Chunk(position, len(rest), _microseconds(created_at), b",".join(rest))
@@ -147,6 +169,10 @@ class Pages:
                     return await cursor.fetchall()
         finally:
             self._users[line] -= 1
+
+
+def _hidden() -> DatabaseUnavailableError:
+    return DatabaseUnavailableError("Postgres does not show yet what was committed")
 
 
 def _rows_of(state: StreamState, most_bytes: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from engine.errors import PgtideError
+from engine.errors import DatabaseSetupError, PgtideError
 
 
 class Refusal(Enum):
@@ -46,7 +46,17 @@ class BelowHorizonError(PgtideError):
         self.head = head
 
 
-class StreamTablesError(PgtideError):
+class StreamTablesError(DatabaseSetupError):
     """The tables of streams are not as this needs them; the message says what to do."""
 
     code = "stream_tables"
+
+    @classmethod
+    def missing(cls) -> StreamTablesError:
+        return cls(
+            "Postgres lacks the tables of streams, or they are older than this: run `pgtide migrate`"
+        )
+
+    @classmethod
+    def forbidden(cls) -> StreamTablesError:
+        return cls("pgtide's role may not do this to streams: grant it what sql/roles.sql grants")

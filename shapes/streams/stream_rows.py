@@ -45,10 +45,6 @@ def explained() -> Generator[None]:
     try:
         yield
     except _MISSING as error:
-        raise StreamTablesError(
-            "Postgres lacks the tables of streams, or they are older than this: run `pgtide migrate`"
-        ) from error
+        raise StreamTablesError.missing() from error
     except _FORBIDDEN as error:
-        raise StreamTablesError(
-            "pgtide's role may not do this to streams: grant it what sql/roles.sql grants"
-        ) from error
+        raise StreamTablesError.forbidden() from error

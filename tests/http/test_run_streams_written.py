@@ -7,13 +7,18 @@ import secrets
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from back_ends import OTHER_KEY, BackEnd
 from raw import RawConnection, connected
 from stream_reader import STREAMS, reading
+
+from bench.nginx import open_nginx
 
 LINE_BYTES = 1 << 20
 
@@ -58,7 +63,8 @@ def ingesting(back_end: BackEnd, path: str, client: str) -> Generator[RawConnect
     with connected(back_end.url) as connection:
         connection.send(
             (
-                f"POST {STREAMS}/{path} HTTP/1.1\r\nauthorization: Bearer {back_end.key}\r\n"
+                f"POST {STREAMS}/{path} HTTP/1.1\r\nhost: pgtide\r\n"
+                f"authorization: Bearer {back_end.key}\r\n"
                 f"x-client-id: {client}\r\nx-resume-from-chunk: 0\r\n"
                 "transfer-encoding: chunked\r\n\r\n"
             ).encode()
@@ -116,6 +122,24 @@ def test_lines_are_stored_as_they_come(back_end: BackEnd) -> None:
         assert (answer.status, answer.body) == (200, b"")
         assert answer.headers["x-last-chunk-index"] == "9"
         assert reader.messages(1) == ["last"]
+
+
+def test_nginx_passes_lines_on_as_they_come(
+    back_end: BackEnd, nginx_program: str, tmp_path: Path
+) -> None:
+    run, port = back_end.run(), urlsplit(back_end.url).port
+    assert port is not None
+    with open_nginx(tmp_path, port) as nginx:
+        front = replace(back_end, url=nginx.url)
+        with (
+            reading(front, f"{run}/ai") as reader,
+            ingesting(front, f"{run}/self/ai", client_id()) as writer,
+        ):
+            for number in range(3):
+                writer.send(chunk(b"%d\n" % number))
+                assert reader.messages(1) == [number]
+            writer.send(b"0\r\n\r\n")
+            assert writer.head()[0] == 200
 
 
 def test_lines_that_come_again_are_left_out(back_end: BackEnd) -> None:

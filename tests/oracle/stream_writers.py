@@ -159,7 +159,7 @@ class Writer:
         while time.monotonic() < ends:
             path = self._lasting()
             names, body = self._body(path)
-            headers = {}
+            headers: dict[str, str] = {}
             if path == sequenced and self._random.random() < 0.5:
                 sequence += 1
                 headers["stream-seq"] = f"{self._name}{sequence:08}"
@@ -232,6 +232,14 @@ class Writer:
             assert int(answer.headers["x-last-chunk-index"]) == len(lines) - 1
             self._past.committed([name for name, _ in fresh], path, None)
             await self._pause()
+
+    async def end(self, path: str) -> None:
+        """A last message that is whole: what ends inside a character is held back from events."""
+        name, text = self._message()
+        body = json.dumps([text]) if self._past.types[path] == JSON else text
+        answer = await self.post(path, body.encode())
+        assert answer.status_code == 204, answer.text
+        self._past.committed([name], path, tail_of(answer))
 
     # -- streams that come and go ------------------------------------------------------------------
 

@@ -100,9 +100,12 @@ class History:
                 group.create_task(writer("ttl0").come_and_go(ends, f"{past.prefix}/ttl", 2))
                 for reader in self._readers:
                     group.create_task(reader.read(ends))
+            ender = writer("end0")
+            for path in past.lasting:
+                await ender.end(path)
         truth = Truth(self._database, past.prefix)
         await self._finish(truth)
-        self.seen = past.seen + sum((reader.seen for reader in self._readers), Counter())
+        self.seen = sum((reader.seen for reader in self._readers), past.seen)
         return [*self._faults(truth), *await self._disorder(truth)]
 
     async def _begin(self) -> None:

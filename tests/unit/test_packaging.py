@@ -24,7 +24,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 COMPOSE = cast("dict[str, Any]", yaml.safe_load((ROOT / "docker-compose.yml").read_text()))
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 IMAGE_ENVIRON = dict(re.findall(r"^ +(\w+)=(\S+)", DOCKERFILE, re.MULTILINE))
-LOCK_FILES = [ROOT / "demo/package-lock.json", *ROOT.glob("tests/*/package-lock.json")]
+LOCK_FILES = [
+    path
+    for pattern in ("demo", "bench", "examples/*", "tests/*")
+    for path in ROOT.glob(f"{pattern}/package-lock.json")
+]
 
 
 def pins() -> dict[str, str]:
@@ -57,6 +61,31 @@ def test_lock_files_pin_by_hash_and_name_no_host(path: Path) -> None:
         package.pop("funding", None)
         assert "://" not in str(package)
     assert all("integrity" in package for name, package in packages.items() if name)
+
+
+@pytest.mark.parametrize("path", LOCK_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_lock_files_are_whole(path: Path) -> None:
+    """`npm ci` refuses one that lacks a package, even one for a machine of another kind."""
+    packages = cast("dict[str, dict[str, Any]]", json.loads(path.read_text())["packages"])
+    missing = [
+        (place, needed)
+        for place, package in packages.items()
+        for needed in package.get("dependencies", {}) | package.get("optionalDependencies", {})
+        if not found_in_lock(packages, place, needed)
+    ]
+    assert not missing
+    wanted = json.loads((path.parent / "package.json").read_text())
+    assert packages[""].get("dependencies", {}) == wanted.get("dependencies", {})
+
+
+def found_in_lock(packages: dict[str, dict[str, Any]], place: str, needed: str) -> bool:
+    """Whether the package at `place` finds it, in its own folder or in one further up."""
+    while True:
+        if f"{place}/node_modules/{needed}".lstrip("/") in packages:
+            return True
+        if not place:
+            return False
+        place = place.rpartition("node_modules/")[0].rstrip("/")
 
 
 def test_no_host_in_constraints() -> None:

@@ -17,8 +17,8 @@ from shapes.runs.run_conditions import MissingColumnError
 _DO_NOT_RETRY: tuple[Header, ...] = ((b"x-should-retry", b"false"),)
 
 _NOT_MIGRATED = (
-    "The database lacks tables or columns of pgtide's runs: run `pgtide migrate`; if the runs are in a "
-    "table of your own, look at [runs] in the settings file"
+    "The database lacks tables or columns that pgtide needs: run `pgtide migrate`; if the runs are in "
+    "a table of your own, look at [runs] in the settings file"
 )
 _NOT_ALLOWED = "pgtide's role lacks a right that this takes: grant it what sql/roles.sql grants"
 _NOT_TAKEN = (

@@ -54,6 +54,11 @@ def segment_of(identity: str) -> str:
     return identity
 
 
+def identity_of(segment: str) -> str:
+    """The id that has this segment."""
+    return segment.replace("%2F", "/").replace("%25", "%") if "%" in segment else segment
+
+
 def check_path(path: str) -> None:
     """Raises StreamTextError if no stream may be called so."""
     if len(path.encode()) > LONGEST_PATH or any(

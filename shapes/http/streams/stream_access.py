@@ -8,6 +8,7 @@ from typing import Final
 from shapes.access.grant import Grant
 from shapes.access.scopes import Resource
 from shapes.http.api.call import Call
+from shapes.http.api.stream_texts import identity_of
 from shapes.http.streams.create_request import source_of
 from shapes.http.streams.fields import fields_of
 from shapes.runs.definitions import BATCH, READ, RUNS, TAGS, TASKS
@@ -53,7 +54,7 @@ class StreamAccess:
         resources = resources_of(path)
         if not path.startswith(_OF_RUNS) or path.count("/") < 2:
             return resources
-        run_id = path.split("/", 2)[1]
+        run_id = identity_of(path.split("/", 2)[1])
         resources.append(Resource(RUNS, run_id))
         if grant.allows_any(READ, resources):
             return resources

@@ -15,6 +15,7 @@ from shapes.http.admission import ConcurrencyError
 from shapes.http.answer import TOKEN
 from shapes.http.api.api import Manners
 from shapes.http.api.call import ApiError, Reply
+from shapes.http.api.complaints import complaints
 from shapes.http.responder import Responder
 from shapes.http.responses import NO_STORE, REQUEST_ID, SERVER, Header, Receive, Scope, Send
 from shapes.http.streams.fields import StreamRequestError
@@ -138,6 +139,8 @@ class StreamManners(Manners):
         if status == 500:
             log.error("request failed", exc_info=error)
             text = "Internal server error"
+        elif isinstance(error, DatabaseSetupError):
+            complaints.warn(_with_its_cause(error))
         if responder.scope["path"].startswith(RESERVED):
             code = _CODES.get(status, "REQUEST_FAILED")
             body = {"error": {"code": code, "message": text}}
@@ -170,6 +173,12 @@ def status_of(error: Exception, *, repeats: bool) -> tuple[int, tuple[Header, ..
             return 503, _later(2)
         case _:
             return 500, ()
+
+
+def _with_its_cause(error: Exception) -> str:
+    """What an operator should know, and clients need not: what Postgres said."""
+    said = str(error.__cause__ or "").partition("\n")[0]
+    return f"{error} ({said})" if said else str(error)
 
 
 def _later(seconds: int | None) -> tuple[Header, ...]:

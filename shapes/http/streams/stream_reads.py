@@ -10,7 +10,7 @@ from typing import Final
 
 from engine.configuration.settings import Settings
 from shapes.database import DatabaseUnavailableError
-from shapes.http.admission import Admission, Pool
+from shapes.http.admission import Admission, Permit, Pool
 from shapes.http.api.call import Call
 from shapes.http.exchange import STREAM, Exchange
 from shapes.http.live_limit import LiveLimit
@@ -67,22 +67,24 @@ class StreamReads:
 
     async def read(self, call: Call) -> None:
         request = read_query(call.responder.scope["query_string"])
-        with self._admission.admit(Pool.EXISTING):
+        with self._admission.admit(Pool.EXISTING) as permit:
             match request.live:
                 case Live.NO:
                     await self._catch_up(call, request)
                 case Live.LONG_POLL:
                     await self._counted(call, request, self._long_poll)
                 case Live.SSE:
-                    await self._counted(call, request, self._events)
+                    await self._counted(call, request, self._events, permit)
 
     async def _counted(
         self,
         call: Call,
         request: ReadRequest,
         serve: Callable[[Call, ReadRequest, LiveStream], Awaitable[None]],
+        permit: Permit | None = None,
     ) -> None:
-        """A live read, if there are not too many."""
+        """A live read, if there are not too many. `permit` is given back when it begins: those who
+        mostly wait, for as long as they like, must not keep others out."""
         environment = call.grant.environment
         if not self._limit.take(environment):
             raise StreamRequestError(_TOO_MANY, 429, RETRY_SECONDS)
@@ -91,6 +93,8 @@ class StreamReads:
             _check(live)
             assert live is not None
             await self._store.touch(live.state)
+            if permit is not None:
+                permit.release()
             await serve(call, request, live)
         finally:
             self._limit.give(environment)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from shapes.http.admission import Admission, Pool
 from shapes.http.api.call import Call
 from shapes.http.api.public_address import base_address
 from shapes.http.responses import Header
@@ -30,30 +29,31 @@ _NO_JSON = "the body is no valid JSON"
 
 
 class StreamWrites:
-    """What changes streams, for one node."""
+    """What changes streams, for one node.
+
+    It needs no permit: however many read and wait, those are heard who write. What they hold is
+    bounded by the room for bodies.
+    """
 
     def __init__(
         self,
         store: StreamStore,
         writer: StreamWriter,
-        admission: Admission,
         public_url: str | None,
     ) -> None:
         self._store = store
         self._writer = writer
-        self._admission = admission
         self._public_url = public_url
 
     # -- POST --------------------------------------------------------------------------------------
 
     async def append(self, call: Call) -> None:
         asked = read_append(fields_of(call.responder.scope["headers"]))
-        with self._admission.admit(Pool.EXISTING):
-            body = await call.body()
-            request, complaint = _append_of(call, asked, body)
-            done = await self._complain(request, complaint) if complaint else None
-            if done is None:
-                done = await self._writer.append(request)
+        body = await call.body()
+        request, complaint = _append_of(call, asked, body)
+        done = await self._complain(request, complaint) if complaint else None
+        if done is None:
+            done = await self._writer.append(request)
         status, headers, text = answer_to(request, done)
         responder = call.responder
         if status < 300:
@@ -85,21 +85,20 @@ class StreamWrites:
         check_path(path)
         asked = read_creation(fields_of(responder.scope["headers"]))
         location = base_address(call, self._public_url).encode() + responder.scope["raw_path"]
-        with self._admission.admit(Pool.EXISTING):
-            new = NewStream(
-                environment=call.grant.environment,
-                path=path,
-                content_type=asked.content_type,
-                ttl=asked.ttl,
-                expires_at=asked.expires_at,
-                expires_text=asked.expires_text,
-                closed=asked.closed,
-                data=await call.body(),
-                source=asked.source,
-                fork_position=asked.fork_position,
-                sub_offset=asked.sub_offset,
-            )
-            state, created = await self._store.create(new)
+        new = NewStream(
+            environment=call.grant.environment,
+            path=path,
+            content_type=asked.content_type,
+            ttl=asked.ttl,
+            expires_at=asked.expires_at,
+            expires_text=asked.expires_text,
+            closed=asked.closed,
+            data=await call.body(),
+            source=asked.source,
+            fork_position=asked.fork_position,
+            sub_offset=asked.sub_offset,
+        )
+        state, created = await self._store.create(new)
         headers: list[Header] = [
             content_type(state),
             next_offset(state.tail),
@@ -114,8 +113,7 @@ class StreamWrites:
     # -- DELETE ------------------------------------------------------------------------------------
 
     async def delete(self, call: Call) -> None:
-        with self._admission.admit(Pool.EXISTING):
-            outcome = await self._store.delete(call.grant.environment, call.values["path"])
+        outcome = await self._store.delete(call.grant.environment, call.values["path"])
         if outcome is Outcome.MISSING:
             raise StreamRequestError("there is no such stream", 404)
         if outcome is Outcome.GONE:
