@@ -292,6 +292,9 @@ begin
         raise exception 'no content type: %', coalesce(quote_literal(content_type), 'null')
             using errcode = 'invalid_parameter_value';
     end if;
+    if seconds < 0 then
+        raise exception 'a stream cannot be kept for %', ttl using errcode = 'invalid_parameter_value';
+    end if;
     loop
         -- Waits for whoever is making it right now.
         insert into pgtide.streams (environment_id, path, content_type, ttl_seconds, expires_at)

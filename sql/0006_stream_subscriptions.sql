@@ -96,3 +96,6 @@ language sql
 as $$
     select pgtide.stream_notice(what, 0, 0, 0, clock_timestamp(), '')
 $$;
+
+comment on function pgtide.subscription_links(text, text) is 'Used by the nodes.';
+comment on function pgtide.subscription_notice(integer) is 'Used by the nodes.';

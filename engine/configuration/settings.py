@@ -188,7 +188,7 @@ class Settings:
         str | None,
         About(
             ORIGIN,
-            "Where clients reach this, for addresses in answers (packets, callbacks of wait tokens). "
+            "Where clients reach this, for addresses in answers (packets, callbacks). "
             "If unset, what a request says itself: `host`, and `x-forwarded-proto` of a proxy.",
         ),
     ] = None

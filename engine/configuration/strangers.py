@@ -115,13 +115,17 @@ that are set when it starts, as it does with variables that it does not know.
 """
 
 
+# What the Python SDK reads, which may have its server's environment.
+_CLIENTS = frozenset(("PGTIDE_URL",))
+
+
 def notices(environ: Collection[str], known: Collection[str]) -> list[str]:
     """What to say about the variables of an environment that are not among the `known` ones."""
     strangers = {name for _, names in STRANGERS for name in names} - set(known)
     in_vain = sorted(strangers & set(environ))
     unknown = sorted(
         name
-        for name in set(environ) - strangers - set(known)
+        for name in set(environ) - strangers - set(known) - _CLIENTS
         if name.startswith(("PGTIDE_", "ELECTRIC_"))
     )
     texts = (

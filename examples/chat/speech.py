@@ -49,6 +49,6 @@ def _sentences(chosen: random.Random, topic: str, count: int) -> Iterator[str]:
 
 
 def _topic(prompt: str) -> str:
-    """The longest word of what was asked, in quotes."""
+    """The longest word of what was asked, the last of several, in quotes."""
     words = re.findall(r"[\w'’-]{4,}", prompt)
-    return f"“{max(words, key=len, default='nothing')}”"
+    return f"“{max(reversed(words), key=len, default='nothing')}”"

@@ -24,7 +24,7 @@ from runs_server import RunsServer
 EXAMPLE = Path(__file__).parents[2] / "examples" / "chat"
 WORKER = EXAMPLE / "worker.py"
 STOP_SECONDS = 20.0
-SECONDS_TO_STOP = 3.0
+SECONDS_TO_STOP = 8.0
 PROMPT = "Why do the tides come back?"
 TEXT = "(document.querySelector('.text')?.textContent ?? '')"
 STATUS = "document.querySelector('.status')?.textContent"

@@ -25,7 +25,7 @@ from pgtide import Record, RunHandle
 
 KEY = RunsServer.root_key
 PATIENCE = 40.0
-STOP_SECONDS = 3.0
+STOP_SECONDS = 6.0
 PRODUCER = Path(__file__).with_name("sdk_stream_producer.py")
 READ_BYTES = 4 << 20
 """What reading may take, whatever there is to read."""

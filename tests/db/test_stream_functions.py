@@ -105,6 +105,7 @@ REFUSALS = [
     ("append(E'a\\nb', 'x')", errors.InvalidParameterValue),
     ("append('', 'x')", errors.InvalidParameterValue),
     ("append(null, 'x')", errors.InvalidParameterValue),
+    ("create_stream('a', ttl => '-1 day')", errors.InvalidParameterValue),
     ("append(repeat('x', 1025), 'x')", errors.InvalidParameterValue),
     ("create_stream('new', E'text/plain\\r\\nX: y')", errors.InvalidParameterValue),
     ("close('nothing')", errors.NoDataFound),

@@ -336,5 +336,5 @@ def start(share: float) -> tuple[Random, float]:
     """
     seed = int(os.environ.get("PGTIDE_SEED") or time.time())
     print(f"PGTIDE_SEED={seed}")
-    seconds = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 8)
+    seconds = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 6)
     return Random(seed), time.monotonic() + seconds * share

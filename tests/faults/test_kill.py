@@ -22,7 +22,7 @@ from engine.embedded import EmbeddedPostgres
 from engine.log.layout import LogState
 from engine.lsn import parse_lsn
 
-SECONDS = float(os.environ.get("PGTIDE_FAULT_SECONDS") or 15)
+SECONDS = float(os.environ.get("PGTIDE_FAULT_SECONDS") or 10)
 SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
 FAULTS = ("engine", "node", "postgres", "engine and nodes", "everything", "restart")
 

@@ -13,7 +13,7 @@ from serving import Serving
 from shape_client import ShapeClient
 from shape_rows import Subject
 
-SHAPES = int(os.environ.get("PGTIDE_RESUME_SHAPES") or 400)
+SHAPES = int(os.environ.get("PGTIDE_RESUME_SHAPES") or 240)
 AT_ONCE = 20
 ROUNDS = 8
 

@@ -24,7 +24,7 @@ from serving import Serving
 from engine.embedded import EmbeddedPostgres
 from engine.postgres.migrate import migrate
 
-SECONDS = float(os.environ.get("PGTIDE_FAULT_SECONDS") or 15)
+SECONDS = float(os.environ.get("PGTIDE_FAULT_SECONDS") or 10)
 SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
 WORDS_PER_SECOND = 70
 LETTERS = "abc äöü €😀\n\r\t \"'\\{}:"

@@ -79,6 +79,20 @@ def test_types_that_are_none_are_not_kept(back_end: BackEnd, path: str, kind: by
     assert tail(back_end, path) == 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "runs"),
+    [("text/html", True), ("Image/SVG+xml; x=y", True), ("text/plain", False), ("a/b", False)],
+)
+def test_what_is_written_does_not_run_as_a_page(
+    back_end: BackEnd, path: str, kind: str, runs: bool
+) -> None:
+    assert back_end.ask("PUT", f"{path}/t", "<script>", {"content-type": kind}).status_code == 201
+    answer = back_end.ask("GET", f"{path}/t")
+    assert answer.headers["content-type"] == kind
+    assert answer.headers.get("content-security-policy") == ("sandbox" if runs else None)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 @pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n ", b"\0"])
 def test_a_type_cannot_begin_another_line(back_end: BackEnd, path: str, end: bytes) -> None:
     kind = b"content-type: text/plain; a=%bset-cookie: x=y" % end
@@ -333,7 +347,7 @@ def test_those_who_wait_do_not_keep_others_out(lone: Serving, stream: str) -> No
         for connection in connections:
             query = b"?offset=-1&live=sse"
             connection.send(b"GET %b%b HTTP/1.1\r\nhost: x\r\n\r\n" % (path.encode(), query))
-        for connection in connections:
+            # One after the other: more than so many cannot begin at a time.
             connection.until(b"upToDate")
         assert httpx.post(stream, content="for all", headers=TEXT).status_code == 204
         assert httpx.get(stream).text == "for all"

@@ -196,10 +196,12 @@ class Writer:
                     body: bytes = body,
                     stamp: dict[str, str] = stamp,
                 ) -> None:
+                    deadline = time.monotonic() + 20
                     while True:
                         answer = await self.post(path, body, stamp)
                         if answer.status_code != 409:
                             break
+                        assert time.monotonic() < deadline, (stamp, answer.headers)
                         self._past.seen["gap"] += 1
                         await asyncio.sleep(0.01)
                     assert answer.status_code in (200, 204), answer.text

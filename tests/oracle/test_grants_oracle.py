@@ -25,7 +25,7 @@ from serving import Serving
 
 from engine.postgres.migrate import migrate
 
-SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 20)
+SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 12)
 SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
 HISTORY_SECONDS = 2.5
 MOST_HISTORIES = 8

@@ -16,7 +16,7 @@ import pytest
 from history import History, prepare
 from serving import Serving
 
-SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 20)
+SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 12)
 SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
 HISTORY_SECONDS = 2.5
 

@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from engine.postgres.migrate import migrate
 
-CASES = round(float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 20) * 40)
+CASES = round(float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 12) * 40)
 SEED = 20260801
 
 TYPES = ("BUILT_IN_ERROR", "CUSTOM_ERROR", "STRING_ERROR", "INTERNAL_ERROR", "ValueError", None, 5)

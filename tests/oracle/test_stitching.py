@@ -32,7 +32,7 @@ from standby import SynchronousStandby, commits_waiting
 from engine.embedded import EmbeddedPostgres
 from engine.log.reader import LogReader
 
-SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 20) * 0.15
+SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 12) * 0.15
 SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
 KEYS = 60
 COLUMNS = tuple(f"c{n}" for n in range(12))

@@ -25,9 +25,9 @@ from stream_writers import BYTES, JSON, TEXT, Past, Writer
 
 from engine.postgres.migrate import migrate
 
-SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 20) * 0.25
+SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 12) * 0.4
 SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
-HISTORY_SECONDS = 5.0
+HISTORY_SECONDS = 4.0
 READERS = 10
 KINDS = {"text": TEXT, "json": JSON, "bytes": BYTES}
 

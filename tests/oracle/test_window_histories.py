@@ -24,7 +24,7 @@ from shape_client import ShapeClient
 from shape_rows import Row, difference
 from window_subject import WindowSubject
 
-SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 20) * 0.3
+SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 12) * 0.3
 SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
 KEYS = 300
 LENGTHS = (2, 3)

@@ -129,7 +129,9 @@ def test_a_stranger_that_became_a_setting_is_not_listed_as_without_effect() -> N
 
 def test_what_is_set_in_vain_is_named() -> None:
     assert notices({"PATH", "DATABASE_URL", "ELECTRIC_SECRET"}, KNOWN) == []
-    in_vain, unknown = notices({"SENTRY_DSN", "ELECTRIC_PORTT", "ELECTRIC_OTEL_DEBUG"}, KNOWN)
+    in_vain, unknown = notices(
+        {"SENTRY_DSN", "ELECTRIC_PORTT", "ELECTRIC_OTEL_DEBUG", "PGTIDE_URL"}, KNOWN
+    )
     assert in_vain.startswith("ELECTRIC_OTEL_DEBUG, SENTRY_DSN: set without effect")
     assert unknown.startswith("ELECTRIC_PORTT: unknown")
 

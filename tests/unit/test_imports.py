@@ -36,6 +36,7 @@ PURE = (
     "engine/pgoutput/*.py",
     "engine/log/layout.py",
     "shapes/wire.py",
+    "shapes/http/api/body_room.py",
     "shapes/identifiers.py",
     "shapes/shape.py",
     "shapes/encoder.py",
@@ -67,7 +68,7 @@ PURE = (
     "engine/replication/stream_notices.py",
     "shapes/streams/live_stream.py",
     *(f"shapes/streams/{name}.py" for name in ("stream", "notice", "appending", "arrays")),
-    *(f"shapes/streams/{name}.py" for name in ("json_messages", "refusals", "retention")),
+    *(f"shapes/streams/{name}.py" for name in ("json_messages", "path", "refusals", "retention")),
     "shapes/streams/trigger_framing.py",
 )
 

@@ -11,7 +11,8 @@ import pytest
 from shapes.http.api.call import ApiError
 from shapes.http.api.ingested_lines import LINE_BYTES, ingested_lines, message_of
 from shapes.http.api.stream_reading import position_after, timeout_of
-from shapes.http.api.stream_texts import StreamTextError, check_path, segment_of
+from shapes.http.api.stream_texts import StreamTextError, check_path
+from shapes.streams.path import identity_of, segment_of
 from shapes.streams.stream import Chunk
 from shapes.streams.trigger_framing import Contents, TriggerFraming, control_headers
 
@@ -166,10 +167,11 @@ def test_ids_are_one_segment() -> None:
     names = ["a", "a/b", "a%2Fb", "a%252Fb", "%"]
     assert len({segment_of(name) for name in names}) == len(names)
     assert not any("/" in segment_of(name) for name in names)
+    assert [identity_of(segment_of(name)) for name in names] == names
 
 
 def test_names_that_no_stream_can_have() -> None:
     check_path("runs/a/" + "x" * 1017)
-    for path in ("x" * 1025, "ü" * 513, "a\n", "a\x7f", "a\x85"):
+    for path in ("x" * 1025, "ü" * 513, "a\n", "a\x7f"):
         with pytest.raises(StreamTextError):
             check_path(path)

@@ -206,12 +206,16 @@ def test_collations_survive_folding() -> None:
     ],
 )
 def test_what_is_not_too_deep_can_be_evaluated(opening: str, core: str, closing: str) -> None:
+    def nested(depth: int) -> str:
+        return f"({opening * depth}{core}{closing * depth}) IS NULL"
+
     depth = 1
-    while (clause := f"({opening * depth}{core}{closing * depth}) IS NULL") and _fits(clause):
-        parse(clause).compile(POSITIONS)(full_row({"c": "x", "b": "t"}))
-        depth += 1
-    assert "levels deep" in error(clause)
-    assert depth > 15
+    for step in (16, 4, 1):
+        while _fits(deeper := nested(depth + step)):
+            parse(deeper).compile(POSITIONS)(full_row({"c": "x", "b": "t"}))
+            depth += step
+    assert "levels deep" in error(nested(depth + 1))
+    assert depth >= 15
 
 
 def _fits(clause: str) -> bool:

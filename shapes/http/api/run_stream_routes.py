@@ -19,7 +19,7 @@ from shapes.http.api.stream_reading import (
     position_after,
     timeout_of,
 )
-from shapes.http.api.stream_texts import StreamTextError, check_path, in_text, segment_of
+from shapes.http.api.stream_texts import StreamTextError, check_path, in_text
 from shapes.http.api.stream_writing import PART_BYTES, StreamWriting, text_message
 from shapes.http.responses import NO_STORE
 from shapes.http.streams.stream_access import resources_of
@@ -27,6 +27,7 @@ from shapes.runs.definitions import BATCH, READ, RUNS, TAGS, TASKS
 from shapes.runs.new_run import InvalidRunError
 from shapes.runs.run_lookup import Found, RunLookup
 from shapes.runs.run_streams import RunStreams
+from shapes.streams.path import segment_of
 
 WRITE: Final = "write"
 INPUT_STREAMS: Final = "inputStreams"

@@ -15,12 +15,13 @@ from shapes.http.api.call import ApiError, Call, Reply
 from shapes.http.api.routes import Needs, Route, get, post
 from shapes.http.api.run_stream_routes import WRITE
 from shapes.http.api.stream_reading import Reading, StreamReaders, position_after, timeout_of
-from shapes.http.api.stream_texts import StreamTextError, in_text, segment_of
+from shapes.http.api.stream_texts import StreamTextError, in_text
 from shapes.http.api.stream_writing import PART_BYTES, StreamWriting
 from shapes.http.responses import JSON, NO_STORE
 from shapes.http.streams.stream_access import resources_of
 from shapes.runs.definitions import READ
 from shapes.streams.hub import StreamHub
+from shapes.streams.path import segment_of
 from shapes.streams.store import StreamStore
 from shapes.streams.stream import Outcome
 from shapes.streams.trigger_framing import Contents, Record, TriggerFraming

@@ -8,11 +8,9 @@ from engine.errors import PgtideError
 from shapes.http.api.call import ApiError, Call, Reply
 from shapes.http.api.refusals import refusing
 from shapes.http.responses import NO_STORE, Header
+from shapes.streams.path import flaw_of
 
 Handler = Callable[[Call], Awaitable["Reply | None"]]
-
-LONGEST_PATH = 1024
-"""Bytes of a stream's path."""
 
 _CLOSE: Header = (b"connection", b"close")
 
@@ -47,25 +45,8 @@ def in_text(handler: Handler) -> Handler:
     return answer
 
 
-def segment_of(identity: str) -> str:
-    """An id as one segment of a stream's path: what would be a slash in it is none there."""
-    if "%" in identity or "/" in identity:
-        return identity.replace("%", "%25").replace("/", "%2F")
-    return identity
-
-
-def identity_of(segment: str) -> str:
-    """The id that has this segment."""
-    return segment.replace("%2F", "/").replace("%25", "%") if "%" in segment else segment
-
-
 def check_path(path: str) -> None:
-    """Raises StreamTextError if no stream may be called so."""
-    if len(path.encode()) > LONGEST_PATH or any(
-        char < " " or "\x7f" <= char <= "\x9f" for char in path
-    ):
-        raise StreamTextError(
-            400,
-            f"A stream's name may not be longer than {LONGEST_PATH} bytes, together with its run's, "
-            "nor contain control characters",
-        )
+    """Raises StreamTextError if no stream can have this path."""
+    flaw = flaw_of(path)
+    if flaw is not None:
+        raise StreamTextError(400, f"The stream's name, with its run's or session's, {flaw}")

@@ -17,18 +17,15 @@ from shapes.http.streams.fields import (
     count_of,
     wants_close,
 )
+from shapes.streams.path import flaw_of
 from shapes.streams.stream import position_of
 
 MOUNT: Final = "/v1/stream/"
 """Streams' paths begin behind it."""
 
-LONGEST_PATH: Final = 1024
-"""Bytes of a stream's path, decoded."""
-
 LONGEST_LIFE: Final = 10**10
 """Seconds, some 300 years: later moments are none that Postgres could compute with."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
     r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -95,10 +92,9 @@ def source_of(fields: Fields) -> str | None:
 
 def check_path(path: str) -> None:
     """Raises StreamRequestError if no stream can have this path."""
-    if len(path.encode()) > LONGEST_PATH:
-        raise StreamRequestError(f"the stream's path is longer than {LONGEST_PATH} bytes")
-    if _CONTROL.search(path) is not None:
-        raise StreamRequestError("the stream's path has a control character")
+    flaw = flaw_of(path)
+    if flaw is not None:
+        raise StreamRequestError(f"the stream's path {flaw}")
 
 
 def _no_source() -> StreamRequestError:

@@ -14,6 +14,7 @@ from shapes.http.streams.stream_headers import (
     cache_headers,
     content_type,
     place_headers,
+    shield,
 )
 from shapes.streams.stream import Chunk, StreamState
 
@@ -54,7 +55,12 @@ class PageAnswer:
         if state.is_json:
             pieces = _bracketed(pieces)
         size = sum(map(len, pieces))
-        headers = [content_type(state), *self._headers(start, end, live=live), *extra]
+        headers = [
+            content_type(state),
+            *self._headers(start, end, live=live),
+            *shield(state),
+            *extra,
+        ]
         if (
             size >= LEAST_BYTES
             and wants_gzip(self._responder.header(b"accept-encoding"))

@@ -8,11 +8,11 @@ from typing import Final
 from shapes.access.grant import Grant
 from shapes.access.scopes import Resource
 from shapes.http.api.call import Call
-from shapes.http.api.stream_texts import identity_of
 from shapes.http.streams.create_request import source_of
 from shapes.http.streams.fields import fields_of
 from shapes.runs.definitions import BATCH, READ, RUNS, TAGS, TASKS
 from shapes.runs.run_lookup import RunLookup
+from shapes.streams.path import identity_of
 
 STREAMS: Final = "streams"
 WRITE: Final = "write"

@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from shapes.streams.stream import StreamState, offset_of
+from shapes.streams.stream import StreamState, media_type, offset_of
 
 Header = tuple[bytes, bytes]
 
 NO_STORE: Final[Header] = (b"cache-control", b"no-store")
 CLOSED: Final[Header] = (b"stream-closed", b"true")
 UP_TO_DATE: Final[Header] = (b"stream-up-to-date", b"true")
+SANDBOX: Final[Header] = (b"content-security-policy", b"sandbox")
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
+_ACTIVE: Final = frozenset(
+    ("text/html", "text/xml", "application/xhtml+xml", "application/xml", "image/svg+xml")
+)
+"""Types that browsers run scripts of."""
 _LASTING: Final = b"max-age=60, stale-while-revalidate=300"
 _CHECKED: Final = b"no-cache"
 
@@ -24,6 +29,11 @@ def content_type(state: StreamState) -> Header:
     if _PRINTABLE.fullmatch(text) is None:
         text = "application/octet-stream"
     return b"content-type", text.encode("ascii")
+
+
+def shield(state: StreamState) -> list[Header]:
+    """What somebody wrote must not run as a page of whoever serves it here."""
+    return [SANDBOX] if media_type(state.content_type) in _ACTIVE else []
 
 
 def next_offset(position: int) -> Header:

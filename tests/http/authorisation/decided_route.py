@@ -36,5 +36,10 @@ class Decided:
     before: str = ""
 
     @property
+    def lasts(self) -> bool:
+        """Whether its answer ends only when the time is up that it asks for."""
+        return "timeout-seconds" in (self.headers or {})
+
+    @property
     def name(self) -> str:
         return f"{self.method} {self.path}"

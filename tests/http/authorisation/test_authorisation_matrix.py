@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from typing import Any, cast
 
@@ -99,8 +100,9 @@ def test_what_may_do_everything_is_served(guarded: Guarded, row: Decided) -> Non
 @rows
 def test_scopes_that_suffice_are_served_and_others_are_not(guarded: Guarded, row: Decided) -> None:
     if row.access == SCOPES:
-        for scopes, make in zip(row.granted, cycle(SIGNED), strict=False):
-            reply = ask(guarded, row, f"Bearer {make(*scopes)}")
+        made = zip(row.granted, cycle(SIGNED), strict=False)
+        replies = ask_with_each(guarded, row, [f"Bearer {make(*scopes)}" for scopes, make in made])
+        for scopes, reply in zip(row.granted, replies, strict=True):
             assert reply.status == row.status, (scopes, reply)
     before = guarded.content()
     for scopes, make in zip(row.denied, cycle(SIGNED), strict=False):
@@ -202,3 +204,15 @@ def test_without_its_seal_an_address_opens_nothing(
 
 def ask(guarded: Guarded, row: Decided, credential: str | None) -> Reply:
     return guarded.ask(row.method, row.path, credential, row.body, row.headers)
+
+
+def ask_with_each(guarded: Guarded, row: Decided, credentials: list[str]) -> list[Reply]:
+    """Side by side if each takes its time."""
+
+    def ask_alone(credential: str) -> Reply:
+        return guarded.ask_alone(row.method, row.path, credential, row.body, row.headers)
+
+    if not row.lasts:
+        return [ask(guarded, row, one) for one in credentials]
+    with ThreadPoolExecutor(8) as threads:
+        return list(threads.map(ask_alone, credentials))
