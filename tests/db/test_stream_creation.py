@@ -232,7 +232,9 @@ async def test_many_make_fork_and_delete_the_same_streams(
         await asyncio.gather(*(one(random.Random(10 * seed + n)) for n in range(8)))
     finally:
         await wide.close()
-    assert outcomes >= {Outcome.APPENDED, Outcome.GONE, Refusal.DIFFERS, Refusal.SOURCE_GONE}
+    assert outcomes >= {Outcome.APPENDED, Refusal.DIFFERS}
+    # Which requests find a stream that is kept only for its forks is up to chance.
+    assert outcomes & {Outcome.GONE, Refusal.GONE, Refusal.SOURCE_GONE}
     wrong = await scene.run(
         """
         select stream.path, stream.forks, count(fork.id) from pgtide.streams as stream
