@@ -192,7 +192,8 @@ def _moment(random: Random) -> str:
         return "null, null"
     if random.random() < 0.2:
         return "'2100-01-01 00:00:00+00', '2100-01-01 00:00:00'"
-    age = f"interval '{random.choice((0, 1, 1.9, 2, 2.5, 3, 3.5, 4)) + random.random() / 2} s'"
+    seconds = random.choice((0, 1, 1.9, 2, 2.5, 3, 3.5, 4)) + random.random() / 2
+    age = f"interval '{seconds:.6f} s'"
     return f"clock_timestamp() - {age}, clock_timestamp() at time zone 'UTC' - {age}"
 
 

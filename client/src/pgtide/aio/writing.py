@@ -174,6 +174,8 @@ class Writer(Generic[T]):
             # The run is over, and the server takes nothing more.
             self._over = True
             self._stop(error.stop)
+            # Also if it was known before: who waits for what was on its way need not any longer.
+            self._progress.set()
         except Exception as error:
             self._error = error
             self._progress.set()
