@@ -90,7 +90,8 @@ class WindowClock:
             if self._database.resting or not self._tail.active:
                 continue
             for _, routes in self._tail.routing.windows():
-                if self._is_due(routes) and _is_followed(routes):
+                # While another one moved, all its subscribers may have gone.
+                if routes.subscribers and self._is_due(routes) and _is_followed(routes):
                     await self._try_to_move(_described(routes))
 
     async def bring(self, shape: Shape) -> None:

@@ -9,6 +9,7 @@ import pytest
 from stream_node import Node, Words
 
 from shapes.access.grant import Grant
+from shapes.access.leases import SWEEP_SECONDS
 from shapes.streams import event_reader as reader_module
 from shapes.streams import frames as frames_module
 from shapes.streams.event_reader import PAGE_BYTES, Ending, Policy
@@ -225,7 +226,8 @@ async def test_nothing_is_sent_after_the_end_of_a_grant(node: Node) -> None:
     async with node.reader(grant=grant) as (client, task):
         node.say(b"one")
         assert client.text == b"one"
-        await asyncio.sleep(1)
+        # Ends are noticed in steps.
+        await asyncio.sleep(0.8 + 2 * SWEEP_SECONDS)
         node.leases.sweep()
         node.say(b"two")
         assert await ended(task) is Ending.FORBIDDEN
