@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import Protocol
 
 from engine.configuration.settings import Settings
 from shapes.access.grant import Grant
 from shapes.access.leases import Leases
 from shapes.feed import Batch, RotatedError
 from shapes.library import Library, MustRefetchError, Place
+from shapes.streams.event_reader import Sink
 from shapes.tail import Tail
 from shapes.wire import sse_events, up_to_date
 
@@ -27,26 +27,6 @@ KEEP_ALIVE = b": keep-alive\n\n"
 LATE_SECONDS = 1.2
 """How long a stream lasts that begins when the node is stopping. After three in a row of less than a
 second Electric's client gives up on event streams."""
-
-
-class Sink(Protocol):
-    """A client's end of a response. When the client goes, the task that serves it is cancelled."""
-
-    @property
-    def behind(self) -> bool:
-        """Whether the client has not taken what was sent to it, or is gone: send nothing then."""
-        ...
-
-    def stream(self, data: bytes) -> bool:
-        """Send now; True if that makes the client `behind`.
-
-        Equal parts of many responses should be the same object.
-        """
-        ...
-
-    async def drained(self) -> None:
-        """Wait until the client has taken what was sent to it."""
-        ...
 
 
 class Streams:

@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import Final, NamedTuple
 
-PREFIX: Final = "pgtide:streams"
+from engine.replication.stream_notices import NOTICE_PREFIX
+
+PREFIX: Final = NOTICE_PREFIX
 
 INLINE_BYTES: Final = 8192
 """Larger chunks are not in the notice; readers find them in the table."""
