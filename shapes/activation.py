@@ -64,7 +64,7 @@ class Activation:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wanted[feed] = future
         self._more.set()
-        await asyncio.shield(future)
+        await future
         return feed
 
 

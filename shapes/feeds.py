@@ -202,6 +202,9 @@ class Feeds:
     def _opened(self, shape: Shape, opening: asyncio.Future[Feed]) -> None:
         if self._opening.get(shape.hash) is opening:
             del self._opening[shape.hash]
+        if not opening.cancelled():
+            # Those who asked may all be gone.
+            opening.exception()
 
     async def _open(self, shape: Shape, after: Offset) -> Feed:
         feed = await self._activation.open(shape, after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
@@ -229,6 +230,25 @@ async def test_a_truncate_ends_those_who_were_before_it(folder: Path) -> None:
         for client, shape in zip(after, FOLLOWED[5:], strict=True):
             await client.read()
             assert client.messages == expected(shape, TRUNCATED[-1:], Offset(708, 0))
+
+
+async def test_nobody_waits_for_a_shape_that_turns_out_to_have_ended(folder: Path) -> None:
+    """Whoever asked has gone: this is an error of nobody's."""
+    make_log(folder, TRUNCATED)
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: complaints.append(context["message"])
+    )
+    async with node(folder) as one:
+        asking = asyncio.create_task(Client(one, FOLLOWED[1], Offset(400, 0), PAGE).open())
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        del asking
+        await Client(one, FOLLOWED[0], Offset(708, 0), PAGE).read()
+        await asyncio.sleep(0)
+    gc.collect()
+    assert not complaints
 
 
 @pytest.mark.parametrize("stale_first", [True, False])
