@@ -21,7 +21,7 @@ from shapes.feed import Feed
 from shapes.readiness import NotReadyError, reason
 from shapes.routing import Routing
 from shapes.shared_encoding import SharedEncoding
-from shapes.streams.hub import StreamHub
+from shapes.streams.live.hub import StreamHub
 
 log = logging.getLogger("node")
 

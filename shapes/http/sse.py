@@ -11,7 +11,7 @@ from shapes.access.grant import Grant
 from shapes.access.leases import Leases
 from shapes.feed import Batch, RotatedError
 from shapes.library import Library, MustRefetchError, Place
-from shapes.streams.event_reader import Sink
+from shapes.streams.live.event_reader import Sink
 from shapes.tail import Tail
 from shapes.wire import sse_events, up_to_date
 

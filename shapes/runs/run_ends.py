@@ -12,7 +12,7 @@ import psycopg
 
 from engine.errors import PgtideError
 from shapes.runs.run_lookup import RunLookup
-from shapes.streams.store import StreamStore
+from shapes.streams.storage.store import StreamStore
 
 log = logging.getLogger("streams")
 

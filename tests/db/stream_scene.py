@@ -13,12 +13,12 @@ import pytest
 from engine.lsn import Offset
 from engine.postgres.migrate import migrate
 from shapes.database import Database
-from shapes.streams.creation import NewStream
 from shapes.streams.refusals import (
     Refusal,
     StreamRefusedError,
 )
-from shapes.streams.store import StreamStore
+from shapes.streams.storage.creation import NewStream
+from shapes.streams.storage.store import StreamStore
 from shapes.streams.stream import StreamState
 
 EVERYWHERE = 2**63

@@ -13,13 +13,13 @@ import pytest
 from stream_scene import Scene, open_scene
 
 from shapes.database import Database
-from shapes.streams.creation import NewStream
 from shapes.streams.notice import CLOSED, GONE, PREFIX, unpack_notices
 from shapes.streams.refusals import (
     Refusal,
     StreamRefusedError,
 )
-from shapes.streams.store import StreamStore
+from shapes.streams.storage.creation import NewStream
+from shapes.streams.storage.store import StreamStore
 from shapes.streams.stream import Outcome
 
 

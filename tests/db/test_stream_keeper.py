@@ -20,8 +20,8 @@ from engine.configuration.settings import Settings
 from engine.doctor.streams import check_streams
 from engine.postgres.migrate import migrate
 from shapes.database import Database
-from shapes.streams import keeper as keeper_module
-from shapes.streams.keeper import StreamKeeper
+from shapes.streams.storage import keeper as keeper_module
+from shapes.streams.storage.keeper import StreamKeeper
 
 DAY = 86400
 

@@ -11,12 +11,12 @@ import pytest
 from stream_scene import EVERYWHERE, Counted, Place, Scene, open_scene
 
 from shapes.readiness import NotReadyError
-from shapes.streams import stream_lookup
-from shapes.streams.creation import NewStream
 from shapes.streams.refusals import (
     StreamTablesError,
 )
-from shapes.streams.store import StreamStore
+from shapes.streams.storage import stream_lookup
+from shapes.streams.storage.creation import NewStream
+from shapes.streams.storage.store import StreamStore
 
 
 @pytest.fixture

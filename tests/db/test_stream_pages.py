@@ -11,11 +11,11 @@ import psycopg
 import pytest
 from stream_scene import Scene, open_scene
 
-from shapes.streams.creation import NewStream
 from shapes.streams.refusals import (
     BelowHorizonError,
     Refusal,
 )
+from shapes.streams.storage.creation import NewStream
 
 
 @pytest.fixture

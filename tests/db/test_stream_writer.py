@@ -17,12 +17,12 @@ from tcp_proxy import TcpProxy
 from engine.errors import DatabaseSetupError
 from engine.postgres.migrate import migrate
 from shapes.database import Database, DatabaseUnavailableError
-from shapes.streams import slow_lane
-from shapes.streams.appending import MOST_BYTES
+from shapes.streams.appending import slow_lane
+from shapes.streams.appending.judgement import MOST_BYTES
+from shapes.streams.appending.pipeline import StatementError
+from shapes.streams.appending.writer import StreamWriter
 from shapes.streams.notice import CLOSED, PREFIX, Notice, unpack_notices
-from shapes.streams.pipeline import StatementError
 from shapes.streams.stream import Append, Appended, Outcome, Stamp
-from shapes.streams.writer import StreamWriter
 
 
 @asynccontextmanager

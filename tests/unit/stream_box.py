@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from shapes.streams.hub import StreamHub
-from shapes.streams.live_stream import LiveStream
+from shapes.streams.live.hub import StreamHub
+from shapes.streams.live.live_stream import LiveStream
 from shapes.streams.notice import CLOSED, GONE, Notice, pack_notices
 from shapes.streams.stream import Chunk, StreamState
 

@@ -13,9 +13,9 @@ from engine.configuration.settings import Settings
 from shapes.access.authority import Authority
 from shapes.access.grant import Grant
 from shapes.access.leases import Leases
-from shapes.streams.event_reader import Ending, Policy
-from shapes.streams.event_streams import EventStreams
-from shapes.streams.live_stream import LiveStream
+from shapes.streams.live.event_reader import Ending, Policy
+from shapes.streams.live.event_streams import EventStreams
+from shapes.streams.live.live_stream import LiveStream
 from shapes.streams.stream import Chunk
 
 FOREVER = Policy()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shapes.streams.appending import Target, judge
+from shapes.streams.appending.judgement import Target, judge
 from shapes.streams.notice import CLOSED
 from shapes.streams.stream import Append, Appended, Outcome, Stamp
 

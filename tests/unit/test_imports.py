@@ -66,10 +66,10 @@ PURE = (
     "engine/replication/tick.py",
     "engine/replication/relation_versions.py",
     "engine/replication/stream_notices.py",
-    "shapes/streams/live_stream.py",
-    *(f"shapes/streams/{name}.py" for name in ("stream", "notice", "appending", "arrays")),
-    *(f"shapes/streams/{name}.py" for name in ("json_messages", "path", "refusals", "retention")),
-    "shapes/streams/trigger_framing.py",
+    "shapes/streams/*.py",
+    *(f"shapes/streams/appending/{name}.py" for name in ("judgement", "arrays")),
+    *(f"shapes/streams/live/{name}.py" for name in ("live_stream", "trigger_framing")),
+    "shapes/streams/storage/retention.py",
 )
 
 

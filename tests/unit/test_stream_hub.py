@@ -11,7 +11,7 @@ import pytest
 from stream_box import ENVIRONMENT, Listener, StreamBox, settled
 
 from engine.errors import PgtideError
-from shapes.streams import hub as hub_module
+from shapes.streams.live import hub as hub_module
 from shapes.streams.notice import CLOSED, Notice
 from shapes.streams.stream import Chunk
 

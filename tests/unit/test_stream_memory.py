@@ -8,9 +8,9 @@ import tracemalloc
 import pytest
 from stream_box import Listener, StreamBox, settled
 
-from shapes.streams import hub as hub_module
-from shapes.streams import live_stream as live_module
-from shapes.streams.live_stream import LiveStream
+from shapes.streams.live import hub as hub_module
+from shapes.streams.live import live_stream as live_module
+from shapes.streams.live.live_stream import LiveStream
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from stream_node import Node, Words
 
 from shapes.access.grant import Grant
 from shapes.access.leases import SWEEP_SECONDS
-from shapes.streams import event_reader as reader_module
-from shapes.streams import frames as frames_module
-from shapes.streams.event_reader import PAGE_BYTES, Ending, Policy
+from shapes.streams.live import event_reader as reader_module
+from shapes.streams.live import frames as frames_module
+from shapes.streams.live.event_reader import PAGE_BYTES, Ending, Policy
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shapes.streams.retention import Part, Retention
+from shapes.streams.storage.retention import Part, Retention
 
 DAY = 86400.0
 KEEP = Retention(28 * DAY, 1600)

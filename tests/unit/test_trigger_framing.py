@@ -12,9 +12,9 @@ from shapes.http.api.call import ApiError
 from shapes.http.api.ingested_lines import LINE_BYTES, ingested_lines, message_of
 from shapes.http.api.stream_reading import position_after, timeout_of
 from shapes.http.api.stream_texts import StreamTextError, check_path
+from shapes.streams.live.trigger_framing import Contents, TriggerFraming, control_headers
 from shapes.streams.path import identity_of, segment_of
 from shapes.streams.stream import Chunk
-from shapes.streams.trigger_framing import Contents, TriggerFraming, control_headers
 
 CREATED_US = 1_700_000_000_123_456
 

@@ -20,11 +20,11 @@ from shapes.http.api.stream_writing import PART_BYTES, StreamWriting
 from shapes.http.responses import JSON, NO_STORE
 from shapes.http.streams.stream_access import resources_of
 from shapes.runs.definitions import READ
-from shapes.streams.hub import StreamHub
+from shapes.streams.live.hub import StreamHub
+from shapes.streams.live.trigger_framing import Contents, Record, TriggerFraming
 from shapes.streams.path import segment_of
-from shapes.streams.store import StreamStore
+from shapes.streams.storage.store import StreamStore
 from shapes.streams.stream import Outcome
-from shapes.streams.trigger_framing import Contents, Record, TriggerFraming
 
 SESSIONS: Final = "sessions"
 IN, OUT = "in", "out"

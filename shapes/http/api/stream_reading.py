@@ -19,14 +19,11 @@ from shapes.http.api.stream_texts import StreamTextError
 from shapes.http.exchange import STREAM, Exchange
 from shapes.http.responses import Header
 from shapes.runs.run_ends import RunEnds
-from shapes.streams.arrivals import Arrivals
-from shapes.streams.event_streams import Ending, EventStreams, Policy
-from shapes.streams.hub import StreamHub
-from shapes.streams.live_stream import LiveStream
-from shapes.streams.refusals import BelowHorizonError
-from shapes.streams.store import StreamStore
-from shapes.streams.stream import StreamState
-from shapes.streams.trigger_framing import (
+from shapes.streams.live.arrivals import Arrivals
+from shapes.streams.live.event_streams import Ending, EventStreams, Policy
+from shapes.streams.live.hub import StreamHub
+from shapes.streams.live.live_stream import LiveStream
+from shapes.streams.live.trigger_framing import (
     CONTENT_TYPE,
     KEEP_ALIVE,
     TURN_COMPLETE,
@@ -35,6 +32,9 @@ from shapes.streams.trigger_framing import (
     TriggerFraming,
     end_event,
 )
+from shapes.streams.refusals import BelowHorizonError
+from shapes.streams.storage.store import StreamStore
+from shapes.streams.stream import StreamState
 
 log = logging.getLogger("streams")
 

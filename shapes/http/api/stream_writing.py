@@ -13,8 +13,8 @@ from shapes.http.api.stream_texts import StreamTextError, check_path
 from shapes.http.api.trigger_routes import request_key
 from shapes.http.exchange import STREAM, Exchange
 from shapes.http.responses import Header
+from shapes.streams.appending.writer import StreamWriter
 from shapes.streams.stream import JSON_TYPE, Append, Appended, Outcome, Stamp
-from shapes.streams.writer import StreamWriter
 
 PART_BYTES: Final = 1 << 20
 """The largest part of one request."""

@@ -18,7 +18,7 @@ from shapes.runs.run_ends import RunEnds
 from shapes.runs.run_lookup import RunLookup
 from shapes.runs.run_store import RunStore
 from shapes.runs.run_streams import RunStreams
-from shapes.streams.arrivals import Arrivals
+from shapes.streams.live.arrivals import Arrivals
 
 
 class TriggerStreams:

@@ -19,10 +19,10 @@ from shapes.http.streams.stream_reads import StreamReads
 from shapes.http.streams.stream_writes import BODY_BYTES, StreamWrites
 from shapes.runs.definitions import READ
 from shapes.runs.run_lookup import RunLookup
-from shapes.streams.event_streams import EventStreams
-from shapes.streams.hub import StreamHub
-from shapes.streams.store import StreamStore
-from shapes.streams.writer import StreamWriter
+from shapes.streams.appending.writer import StreamWriter
+from shapes.streams.live.event_streams import EventStreams
+from shapes.streams.live.hub import StreamHub
+from shapes.streams.storage.store import StreamStore
 
 PATTERN = "/v1/stream/{path*}"
 

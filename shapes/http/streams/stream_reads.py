@@ -24,10 +24,10 @@ from shapes.http.streams.read_request import NOW, START, Live, ReadRequest, read
 from shapes.http.streams.sse_framing import Payload, SseFraming
 from shapes.http.streams.stream_headers import NO_STORE, UP_TO_DATE, Header
 from shapes.readiness import NotReadyError
-from shapes.streams.event_streams import EventStreams, Policy
-from shapes.streams.hub import LiveStream, StreamHub
+from shapes.streams.live.event_streams import EventStreams, Policy
+from shapes.streams.live.hub import LiveStream, StreamHub
 from shapes.streams.refusals import BelowHorizonError
-from shapes.streams.store import StreamStore
+from shapes.streams.storage.store import StreamStore
 from shapes.streams.stream import Chunk, StreamState
 
 RETRY_SECONDS: Final = 5

@@ -12,11 +12,11 @@ from shapes.http.streams.create_request import check_path, read_creation
 from shapes.http.streams.fields import StreamRequestError, fields_of
 from shapes.http.streams.outcomes import answer_to
 from shapes.http.streams.stream_headers import CLOSED, NO_STORE, content_type, next_offset
-from shapes.streams.creation import NewStream
+from shapes.streams.appending.writer import StreamWriter
 from shapes.streams.json_messages import MOST_MESSAGES, parse_messages
-from shapes.streams.store import StreamStore
+from shapes.streams.storage.creation import NewStream
+from shapes.streams.storage.store import StreamStore
 from shapes.streams.stream import JSON_TYPE, Append, Appended, Outcome, media_type
-from shapes.streams.writer import StreamWriter
 
 BODY_BYTES: Final = 16 << 20
 """What one request may append."""

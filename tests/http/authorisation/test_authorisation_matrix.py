@@ -22,8 +22,8 @@ from shapes.http.api.assembly import make_api
 from shapes.http.api.routes import AnyCredential, Needs, SecretKey, Unchecked
 from shapes.http.api.trigger_streams import TriggerStreams
 from shapes.http.streams.stream_api import StreamServices
-from shapes.streams.event_streams import EventStreams
-from shapes.streams.hub import StreamHub
+from shapes.streams.live.event_streams import EventStreams
+from shapes.streams.live.hub import StreamHub
 
 FORBIDDEN = {
     "error": "Unauthorized",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from engine.errors import PgtideError
-from shapes.streams.live_stream import LiveStream, Passed
+from shapes.streams.live.live_stream import LiveStream, Passed
 from shapes.streams.notice import CLOSED, GONE, Notice, unpack_notices
 from shapes.streams.stream import StreamState
 

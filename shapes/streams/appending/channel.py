@@ -7,9 +7,9 @@ from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
 from shapes.database import Database, DatabaseUnavailableError
-from shapes.streams import append_statements as statements
-from shapes.streams.append_batch import Batch, Verdicts
-from shapes.streams.pipeline import ConnectionLostError, Pipeline, StatementError
+from shapes.streams.appending import statements
+from shapes.streams.appending.batch import Batch, Verdicts
+from shapes.streams.appending.pipeline import ConnectionLostError, Pipeline, StatementError
 from shapes.streams.refusals import StreamTablesError
 
 _LOCKED: Final = frozenset(("55P03", "40P01", "40001"))

@@ -13,8 +13,8 @@ from psycopg import sql
 from engine.lsn import Offset
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.readiness import NotReadyError
+from shapes.streams.storage.stream_rows import COLUMNS, COUNT, explained, state_of
 from shapes.streams.stream import StreamState
-from shapes.streams.stream_rows import COLUMNS, COUNT, explained, state_of
 
 MOST_TOGETHER = 256
 """Streams that one query looks up."""

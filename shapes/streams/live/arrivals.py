@@ -12,7 +12,7 @@ import psycopg
 
 from engine.errors import PgtideError
 from shapes.database import Database
-from shapes.streams.hub import StreamHub
+from shapes.streams.live.hub import StreamHub
 from shapes.streams.notice import Notice
 
 log = logging.getLogger("streams")

@@ -11,10 +11,10 @@ import orjson
 from shapes.database import Database
 from shapes.streams.json_messages import MOST_MESSAGES, parse_messages, split_messages
 from shapes.streams.notice import CLOSED
-from shapes.streams.pages import segments
 from shapes.streams.refusals import Refusal, StreamRefusedError
+from shapes.streams.storage.pages import segments
+from shapes.streams.storage.stream_rows import COLUMNS, explained, state_of
 from shapes.streams.stream import JSON_TYPE, StreamState, media_type
-from shapes.streams.stream_rows import COLUMNS, explained, state_of
 
 DEFAULT_TYPE: Final = "application/octet-stream"
 

@@ -11,12 +11,12 @@ from typing import Any, Final
 import asyncpg
 
 from shapes.database import Database, DatabaseUnavailableError
-from shapes.streams.creation import NewStream, create
-from shapes.streams.pages import Pages
 from shapes.streams.refusals import StreamTablesError
+from shapes.streams.storage.creation import NewStream, create
+from shapes.streams.storage.pages import Pages
+from shapes.streams.storage.stream_lookup import Clock, StreamLookup
+from shapes.streams.storage.stream_rows import explained
 from shapes.streams.stream import Chunk, Outcome, StreamState
-from shapes.streams.stream_lookup import Clock, StreamLookup
-from shapes.streams.stream_rows import explained
 
 log = logging.getLogger("streams")
 

@@ -10,10 +10,10 @@ from typing import Final
 
 from shapes.access.grant import Grant
 from shapes.access.leases import Leases
-from shapes.streams.event_reader import Ending, EventReader, Policy, Sink
-from shapes.streams.frames import ChunkStore, Frames, Framing
-from shapes.streams.hub import StreamHub
-from shapes.streams.live_stream import LiveStream
+from shapes.streams.live.event_reader import Ending, EventReader, Policy, Sink
+from shapes.streams.live.frames import ChunkStore, Frames, Framing
+from shapes.streams.live.hub import StreamHub
+from shapes.streams.live.live_stream import LiveStream
 
 SWEEP_SECONDS: Final = 0.1
 

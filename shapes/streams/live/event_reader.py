@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
-from shapes.streams.frames import Frame, Frames, Framing, frame_of
-from shapes.streams.live_stream import LiveStream
+from shapes.streams.live.frames import Frame, Frames, Framing, frame_of
+from shapes.streams.live.live_stream import LiveStream
 
 PAGE_BYTES: Final = 64 << 10
 """What is read from the table at once, by those who are behind."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Hashable
 from typing import Final, NamedTuple, Protocol
 
-from shapes.streams.live_stream import LiveStream
+from shapes.streams.live.live_stream import LiveStream
 from shapes.streams.stream import Chunk, StreamState
 
 MISSING_SECONDS: Final = 0.5

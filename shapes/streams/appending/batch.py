@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from shapes.streams import append_statements as statements
-from shapes.streams.append_statements import Key
-from shapes.streams.appending import Target, judge
-from shapes.streams.pipeline import Pipeline, StatementError, Step
+from shapes.streams.appending import statements
+from shapes.streams.appending.judgement import Target, judge
+from shapes.streams.appending.pipeline import Pipeline, StatementError, Step
+from shapes.streams.appending.statements import Key
 from shapes.streams.stream import Append, Appended
 
 

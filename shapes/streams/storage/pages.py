@@ -12,8 +12,8 @@ from psycopg import sql
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.streams.json_messages import split_messages
 from shapes.streams.refusals import BelowHorizonError
+from shapes.streams.storage.stream_rows import explained
 from shapes.streams.stream import Chunk, StreamState
-from shapes.streams.stream_rows import explained
 
 MOST_ROWS: Final = 16384
 """So many are counted within some 20 ms."""

@@ -13,10 +13,10 @@ from typing import Final
 
 from engine.errors import PgtideError
 from shapes.database import Database, DatabaseUnavailableError
-from shapes.streams.append_batch import Batch, Entry
-from shapes.streams.append_channel import AppendChannel, LockedError
-from shapes.streams.append_statements import Key
-from shapes.streams.pipeline import StatementError
+from shapes.streams.appending.batch import Batch, Entry
+from shapes.streams.appending.channel import AppendChannel, LockedError
+from shapes.streams.appending.pipeline import StatementError
+from shapes.streams.appending.statements import Key
 from shapes.streams.stream import Appended
 
 CONNECTIONS: Final = 2

@@ -17,11 +17,11 @@ from psycopg import errors
 
 from engine.errors import DatabaseSetupError, PgtideError
 from shapes.database import Database, DatabaseUnavailableError
-from shapes.streams.append_batch import Batch, Entry
-from shapes.streams.append_channel import AppendChannel, LockedError
-from shapes.streams.appending import MOST_BYTES
-from shapes.streams.pipeline import StatementError
-from shapes.streams.slow_lane import SlowLane
+from shapes.streams.appending.batch import Batch, Entry
+from shapes.streams.appending.channel import AppendChannel, LockedError
+from shapes.streams.appending.judgement import MOST_BYTES
+from shapes.streams.appending.pipeline import StatementError
+from shapes.streams.appending.slow_lane import SlowLane
 from shapes.streams.stream import Append, Appended, Outcome, Stamp
 
 TOGETHER: Final = 256

@@ -12,8 +12,7 @@ from typing import Final
 
 from psycopg.pq.abc import PGresult
 
-from shapes.streams.appending import Target
-from shapes.streams.arrays import (
+from shapes.streams.appending.arrays import (
     BOOL,
     BYTEA,
     INT4,
@@ -26,8 +25,9 @@ from shapes.streams.arrays import (
     some_int8s,
     texts,
 )
+from shapes.streams.appending.judgement import Target
+from shapes.streams.appending.pipeline import Statement, Step
 from shapes.streams.notice import PREFIX, pack_notices
-from shapes.streams.pipeline import Statement, Step
 from shapes.streams.stream import Stamp
 
 Key = tuple[str, str]

@@ -17,8 +17,8 @@ import asyncpg
 from engine.configuration.settings import Settings
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.streams.refusals import StreamTablesError
-from shapes.streams.retention import Part, Retention
-from shapes.streams.stream_rows import explained
+from shapes.streams.storage.retention import Part, Retention
+from shapes.streams.storage.stream_rows import explained
 
 log = logging.getLogger("streams")
 

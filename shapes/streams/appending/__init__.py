@@ -1,0 +1,1 @@
+"""Appending to streams: many requests in one commit."""

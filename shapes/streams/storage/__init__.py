@@ -1,0 +1,1 @@
+"""Streams in their tables: looking them up, reading, making and keeping them."""
