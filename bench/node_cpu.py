@@ -28,9 +28,9 @@ from engine.log.reader import LogReader
 from engine.lsn import Offset
 from engine.postgres.catalog import load_table
 from engine.postgres.table import Table
-from shapes.encoders import Encoders
-from shapes.feed import Feed
-from shapes.routing import Routing
+from shapes.following.encoders import Encoders
+from shapes.following.feed import Feed
+from shapes.following.routing import Routing
 from shapes.shape import Projection, make_shape
 from shapes.where import parse_where
 

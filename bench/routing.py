@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from bench.report import Report, command, median
 from engine.postgres.table import Column, Table
-from shapes.router import Router
+from shapes.following.router import Router
 from shapes.where import Condition, Row, parse_where
 
 SIZES = {

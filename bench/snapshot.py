@@ -23,7 +23,7 @@ from bench.report import Report, command, median
 from bench.stack import BenchError, Stack, open_stack
 from engine.postgres.catalog import load_table
 from shapes.shape import Projection, make_shape
-from shapes.snapshot_sql import DELIMITER, QUOTE, snapshot_query
+from shapes.snapshots.snapshot_sql import DELIMITER, QUOTE, snapshot_query
 
 SIZES = {
     "rows": (1_000_000, 5_000, "rows of the table"),

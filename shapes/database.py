@@ -21,7 +21,7 @@ from psycopg.conninfo import make_conninfo
 
 from engine.errors import PgtideError
 from engine.postgres.database_url import APPLICATION_NAME, named, parameters
-from shapes.snapshot_sql import DELIMITER, QUOTE
+from shapes.snapshots.snapshot_sql import DELIMITER, QUOTE
 from shapes.tcp_liveness import kept_alive
 
 log = logging.getLogger("node")

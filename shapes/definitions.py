@@ -11,15 +11,16 @@ from engine.postgres.publication_errors import GeneratedColumnsNotPublishedError
 from engine.postgres.table import Table
 from engine.postgres.table_state import EVERYTHING
 from shapes.access.grant import ForbiddenError
-from shapes.casing import load_letters
+from shapes.catalog.casing import load_letters
+from shapes.catalog.publishing import Publishing
+from shapes.catalog.table_ledger import TableLedger
+from shapes.catalog.tables import Listener, Tables
+from shapes.catalog.zones import load_zone
 from shapes.database import Database
 from shapes.definition import Definition, InvalidRequestError, View
 from shapes.identifiers import parse_table
-from shapes.publishing import Publishing
 from shapes.selection import column_names, part_of, queryable, selected
 from shapes.shape import Handle, Projection, Shape, make_shape
-from shapes.table_ledger import TableLedger
-from shapes.tables import Listener, Tables
 from shapes.where import (
     Condition,
     Letters,
@@ -31,7 +32,6 @@ from shapes.where import (
     parse_where,
 )
 from shapes.windows.window import Window, WindowError, check_window
-from shapes.zones import load_zone
 
 MAX_REMEMBERED = 200_000
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from shapes.definition import Definition
 from shapes.definitions import Definitions
-from shapes.feeds import Feeds
+from shapes.following.feeds import Feeds
 from shapes.shape import Handle, Shape
-from shapes.snapshot_store import SnapshotStore
+from shapes.snapshots.snapshot_store import SnapshotStore
 
 FEED_SECONDS = 10.0
 """How long after its last reader a feed is kept; one who polls comes back sooner."""

@@ -13,16 +13,16 @@ from engine.errors import PgtideError
 from engine.log.layout import MAX_INDEX
 from engine.lsn import MAX_LSN, Offset
 from engine.postgres.table_state import EVERYTHING
-from shapes.activation import OutOfLogError
 from shapes.definition import Definition
 from shapes.definitions import Definitions
 from shapes.ended import EndedShapes
-from shapes.feed import Feed, RotatedError
-from shapes.feeds import Feeds, Reading
+from shapes.following.activation import OutOfLogError
+from shapes.following.feed import Feed, RotatedError
+from shapes.following.feeds import Feeds, Reading
+from shapes.following.tail import Tail
 from shapes.shape import Handle, Shape
-from shapes.snapshot import SnapshotError, Snapshots
-from shapes.snapshot_store import SnapshotRecord, SnapshotStore
-from shapes.tail import Tail
+from shapes.snapshots.snapshot import SnapshotError, Snapshots
+from shapes.snapshots.snapshot_store import SnapshotRecord, SnapshotStore
 from shapes.windows.clock import WindowClock
 from shapes.wire import INFINITE, LogOffset
 

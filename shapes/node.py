@@ -25,12 +25,14 @@ from engine.processes.lifeline import hold_lifeline
 from engine.processes.memory import collect_rarely, give_back
 from shapes.access.authority import Authority
 from shapes.access.leases import Leases
-from shapes.activation import Activation
+from shapes.catalog.table_ledger import TableLedger
 from shapes.database import Database
 from shapes.definitions import Definitions
-from shapes.feed import Feed
-from shapes.feeds import Feeds
 from shapes.first_log import open_log
+from shapes.following.activation import Activation
+from shapes.following.feed import Feed
+from shapes.following.feeds import Feeds
+from shapes.following.tail import Tail
 from shapes.http.admission import Admission, Pool
 from shapes.http.api.assembly import make_api
 from shapes.http.api.trigger_streams import TriggerStreams
@@ -49,8 +51,9 @@ from shapes.http.sse import Streams
 from shapes.http.streams.stream_api import StreamServices, make_stream_api
 from shapes.http.streams.subscription_routes import subscription_routes
 from shapes.library import Library
-from shapes.snapshot import Snapshots
-from shapes.snapshot_store import SnapshotStore
+from shapes.snapshots.snapshot import Snapshots
+from shapes.snapshots.snapshot_store import SnapshotStore
+from shapes.snapshots.subset import Subsets
 from shapes.streams.appending.writer import StreamWriter
 from shapes.streams.live.event_streams import EventStreams
 from shapes.streams.live.hub import StreamHub
@@ -59,9 +62,6 @@ from shapes.streams.storage.store import StreamStore
 from shapes.streams.subscriptions.courier import Courier
 from shapes.streams.subscriptions.driver import make_driver
 from shapes.streams.subscriptions.subscriptions import Subscriptions
-from shapes.subset import Subsets
-from shapes.table_ledger import TableLedger
-from shapes.tail import Tail
 from shapes.windows.clock import WindowClock
 from shapes.windows.ledger import WindowLedger
 from shapes.wish import Wish

@@ -13,7 +13,7 @@ from shapes.http.request import ShapeRequest
 from shapes.http.responder import Responder
 from shapes.http.responses import JSON, NO_CACHE, NO_STORE, Header
 from shapes.shape import Handle, Shape
-from shapes.subset import Rows
+from shapes.snapshots.subset import Rows
 from shapes.wire import MUST_REFETCH, LogOffset, RequestOffset
 
 _REDIRECT_CACHE = b"public, max-age=60, must-revalidate"

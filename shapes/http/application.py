@@ -17,9 +17,9 @@ from shapes.http.front import answer_health
 from shapes.http.responses import Receive, Scope, Send, common_headers
 
 if TYPE_CHECKING:
+    from shapes.following.tail import Tail
     from shapes.http.api.api import Api
     from shapes.http.shape_endpoint import ShapeEndpoint
-    from shapes.tail import Tail
 
 _SLASHES = re.compile(r"/{2,}")
 _OTHER_METHODS = b"GET, HEAD"

@@ -17,7 +17,7 @@ from shapes.http.responder import Responder
 from shapes.http.responses import NO_CACHE, NO_STORE, PRIVATE, Header
 from shapes.library import OutOfBoundsError
 from shapes.readiness import NotReadyError
-from shapes.snapshot import SnapshotError
+from shapes.snapshots.snapshot import SnapshotError
 
 log = logging.getLogger("http")
 

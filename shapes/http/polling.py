@@ -8,7 +8,7 @@ import time
 from engine.lsn import Offset
 from shapes.access.grant import Grant
 from shapes.access.leases import Leases
-from shapes.feed import Batch, Feed, RotatedError
+from shapes.following.feed import Batch, Feed, RotatedError
 
 SWEEP_SECONDS = 0.25
 

@@ -10,7 +10,8 @@ from shapes.access.grant import Grant
 from shapes.database import DatabaseUnavailableError
 from shapes.definition import Definition
 from shapes.definitions import Definitions
-from shapes.feed import Batch, RotatedError
+from shapes.following.feed import Batch, RotatedError
+from shapes.following.tail import Tail
 from shapes.http.admission import Admission, Permit, Pool
 from shapes.http.answer import Answer, send_must_refetch, send_preflight, send_subset
 from shapes.http.body import merged, read_body
@@ -31,8 +32,7 @@ from shapes.http.spooling import is_large, spooled
 from shapes.http.sse import Streams
 from shapes.library import Chunk, Library, MustRefetchError, OutOfBoundsError, Place
 from shapes.shape import Handle, Shape
-from shapes.subset import Subsets, make_query
-from shapes.tail import Tail
+from shapes.snapshots.subset import Subsets, make_query
 from shapes.where import guarded
 from shapes.wire import SHAPE_METHODS, SSE_TYPE, LogOffset, Special, next_cursor, up_to_date
 

@@ -9,10 +9,10 @@ import time
 from engine.configuration.settings import Settings
 from shapes.access.grant import Grant
 from shapes.access.leases import Leases
-from shapes.feed import Batch, RotatedError
+from shapes.following.feed import Batch, RotatedError
+from shapes.following.tail import Tail
 from shapes.library import Library, MustRefetchError, Place
 from shapes.streams.live.event_reader import Sink
-from shapes.tail import Tail
 from shapes.wire import sse_events, up_to_date
 
 SLICE_BYTES = 8 << 10

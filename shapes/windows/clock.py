@@ -17,11 +17,11 @@ from engine.lsn import Offset
 from engine.postgres.table import Table
 from engine.replication.tick import window_key
 from shapes.database import SNAPSHOT_SETTINGS, Database
-from shapes.feed import Feed
+from shapes.following.feed import Feed
+from shapes.following.routes import WindowRoutes
+from shapes.following.tail import Tail
 from shapes.readiness import NotReadyError
-from shapes.routes import WindowRoutes
 from shapes.shape import Shape
-from shapes.tail import Tail
 from shapes.windows.ledger import WindowLedger
 from shapes.windows.moves import WindowMove
 from shapes.windows.window import Window, cutoff_at, is_date, step_of

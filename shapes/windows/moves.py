@@ -8,7 +8,7 @@ from engine.postgres.sql_text import quote_ident, quote_literal
 from engine.postgres.table import Table
 from engine.replication.tick import Tick, tick_header
 from engine.replication.visibility import Visibility
-from shapes.snapshot_sql import column_text, from_table
+from shapes.snapshots.snapshot_sql import column_text, from_table
 from shapes.windows.window import Window, is_date
 
 PAGE_ROWS: Final = 5000

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from engine.log.layout import INDEX_STEP
 from engine.lsn import Offset
 from engine.replication.tick import TICK_IDENTITY, is_inside
-from shapes.encoder import DELETE, Entry
-from shapes.encoders import Encoders
+from shapes.following.encoder import DELETE, Entry
+from shapes.following.encoders import Encoders
 from shapes.shape import Shape
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from shapes.casing import load_letters
+from shapes.catalog.casing import load_letters
 from shapes.where import Letters
 
 TEXTS = ("ABC", "Éß", "ǅ", "İı", "ΑΣ", "\U00010400", "ﬀ", "日本", "ſK")

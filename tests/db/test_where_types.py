@@ -18,8 +18,8 @@ import where_times
 from where_forms import Forms, merged
 from where_oracle import BATCH, make_oracle, start
 
+from shapes.catalog.zones import load_zone
 from shapes.where import Zone, learn_zone
-from shapes.zones import load_zone
 
 ROWS = 30
 KINDS = {"json": where_json, "arrays": where_arrays, "times": where_times}

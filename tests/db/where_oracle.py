@@ -16,8 +16,8 @@ from psycopg import sql
 
 from engine.postgres.catalog import load_table
 from engine.postgres.table import Table
-from shapes.casing import load_letters
-from shapes.router import Router
+from shapes.catalog.casing import load_letters
+from shapes.following.router import Router
 from shapes.where import (
     Condition,
     EvaluationError,

@@ -30,9 +30,9 @@ from engine.log.reader import LogReader
 from engine.log.writer import LogWriter
 from engine.lsn import Offset
 from engine.postgres.table import Column, Table
-from shapes.feed import Feed
+from shapes.following.feed import Feed
+from shapes.following.tail import Tail
 from shapes.shape import Projection, Shape, make_shape
-from shapes.tail import Tail
 from shapes.where import parse_where
 
 INT8, TEXT = 20, 25

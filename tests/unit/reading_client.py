@@ -11,9 +11,9 @@ from brute_force import Followed, Message, decoded, expected
 from log_builder import Follower, Transaction, following
 
 from engine.lsn import Offset
-from shapes.activation import Activation
-from shapes.feed import Batch, Feed, RotatedError
-from shapes.feeds import Feeds
+from shapes.following.activation import Activation
+from shapes.following.feed import Batch, Feed, RotatedError
+from shapes.following.feeds import Feeds
 
 
 class ReadingNode:

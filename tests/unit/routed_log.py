@@ -11,9 +11,9 @@ from log_builder import Transaction, make_log, reading, relation, transaction
 from engine.log.layout import Block, Change, RelationVersion
 from engine.log.reader import LogReader
 from engine.lsn import Offset
-from shapes.encoder import Entry
-from shapes.encoders import Encoders
-from shapes.routing import Routing
+from shapes.following.encoder import Entry
+from shapes.following.encoders import Encoders
+from shapes.following.routing import Routing
 from shapes.shape import Shape
 
 BEGINNING = Offset(0, 0)

@@ -23,9 +23,9 @@ from log_builder import (
 from reading_client import Client, ReadingNode, node
 
 from engine.lsn import Offset
-from shapes import activation, feed, feeds, tail
-from shapes.activation import OutOfLogError, collect
-from shapes.feed import RotatedError
+from shapes.following import activation, feed, feeds, tail
+from shapes.following.activation import OutOfLogError, collect
+from shapes.following.feed import RotatedError
 
 PAGE = 10_000_000
 

@@ -11,7 +11,7 @@ import pytest
 from log_builder import COLUMNS, INT8, TEXT, Columns, relation, shape, table
 
 from engine.log.layout import UNCHANGED, RelationColumn, Row
-from shapes.encoder import DELETE, INSERT, REKEY, UPDATE, Encoder, Entry
+from shapes.following.encoder import DELETE, INSERT, REKEY, UPDATE, Encoder, Entry
 
 LABEL = '"public"."t"'
 OLD: Row = ["1", "a", "b"]

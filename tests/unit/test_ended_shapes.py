@@ -14,9 +14,9 @@ from engine.lsn import Offset
 from shapes.definition import Definition
 from shapes.definitions import Definitions
 from shapes.ended import FEED_SECONDS, SNAPSHOT_SECONDS, EndedShapes
-from shapes.feed import Batch, RotatedError
+from shapes.following.feed import Batch, RotatedError
 from shapes.shape import Handle
-from shapes.snapshot_store import SnapshotStore
+from shapes.snapshots.snapshot_store import SnapshotStore
 
 HISTORY = [transaction(200, insert("1", "a", None), insert("2", "b", "x"))]
 

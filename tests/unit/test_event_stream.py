@@ -19,14 +19,14 @@ from reading_client import ReadingNode, node
 
 from engine.configuration.settings import Settings
 from engine.lsn import Offset
-from shapes import feed, feeds, tail
+from shapes.catalog.table_ledger import TableLedger
 from shapes.database import Database
 from shapes.definitions import Definitions
+from shapes.following import feed, feeds, tail
 from shapes.http.sse import EventStream
 from shapes.library import Library, Place
-from shapes.snapshot import Snapshots
-from shapes.snapshot_store import SnapshotStore
-from shapes.table_ledger import TableLedger
+from shapes.snapshots.snapshot import Snapshots
+from shapes.snapshots.snapshot_store import SnapshotStore
 from shapes.windows.clock import WindowClock
 from shapes.windows.ledger import WindowLedger
 

@@ -7,9 +7,9 @@ import pytest
 from log_builder import shape
 
 from engine.lsn import Offset
-from shapes import feed as feed_module
-from shapes.encoder import INSERT, REKEY, Entry
-from shapes.feed import Batch, Feed, RotatedError, json_body
+from shapes.following import feed as feed_module
+from shapes.following.encoder import INSERT, REKEY, Entry
+from shapes.following.feed import Batch, Feed, RotatedError, json_body
 from shapes.shape import Shape
 
 START = Offset(100, 0)

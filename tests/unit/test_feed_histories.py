@@ -22,7 +22,7 @@ from reading_client import Client, node
 
 from engine.log.layout import Change, Row
 from engine.lsn import Offset
-from shapes import activation, feed, feeds, tail
+from shapes.following import activation, feed, feeds, tail
 
 BEGINNING = Offset(100, 0)
 

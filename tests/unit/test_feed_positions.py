@@ -6,9 +6,9 @@ import pytest
 from log_builder import shape
 
 from engine.lsn import MAX_LSN, Offset
-from shapes import feed as feed_module
-from shapes.encoder import INSERT, REKEY, UPDATE, Entry
-from shapes.feed import Feed, end_of
+from shapes.following import feed as feed_module
+from shapes.following.encoder import INSERT, REKEY, UPDATE, Entry
+from shapes.following.feed import Feed, end_of
 
 START = Offset(100, 0)
 END = Offset(MAX_LSN, 0)

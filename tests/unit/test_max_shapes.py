@@ -12,7 +12,7 @@ from reading_client import Client, node
 
 from engine.lsn import Offset
 from shapes.shape import Handle
-from shapes.snapshot_store import SnapshotStore
+from shapes.snapshots.snapshot_store import SnapshotStore
 
 HISTORY = [transaction(200, insert("1", "a", None), insert("2", "b", "x"))]
 MORE = [transaction(300, insert("3", "a", "x"), insert("4", "rare", None))]

@@ -12,13 +12,13 @@ import pytest
 from engine.log.layout import RelationColumn, RelationVersion
 from engine.postgres.table import Column, Table
 from engine.runs.table import RunTable, RunTableError
-from shapes.encoder import DELETE, INSERT, REKEY, UPDATE, Entry, make_encoder
+from shapes.following.encoder import DELETE, INSERT, REKEY, UPDATE, Entry, make_encoder
 from shapes.runs.ending import is_over
 from shapes.runs.presentation import Presentation
 from shapes.runs.values import error, later_time, metadata, packet_type, time
 from shapes.runs.view import RunView
 from shapes.shape import Projection, make_shape
-from shapes.snapshot_rows import presented
+from shapes.snapshots.snapshot_rows import presented
 
 OIDS = {"text": 25, "jsonb": 3802, "timestamptz": 1184, "int4": 23, "bool": 16, "float8": 701}
 OWN: Sequence[tuple[str, str, bool]] = (

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from where_table import COLUMNS, POSITIONS, parse, row
 
-from shapes.router import Router
+from shapes.following.router import Router
 from shapes.where import UNCHANGED, Condition, Predicate, Row
 
 Routed = list[tuple[str, bool, bool]]

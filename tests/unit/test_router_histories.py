@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from where_table import COLUMNS, POSITIONS, full_row, parse
 
 from engine.errors import PgtideError
-from shapes.router import Router
+from shapes.following.router import Router
 from shapes.where import UNCHANGED, Predicate, Row
 from shapes.where.values.arrays import write_array
 

@@ -19,7 +19,7 @@ from routed_log import LogBox, Recorder, one
 
 from engine.log.layout import UNCHANGED
 from engine.lsn import Offset
-from shapes.encoder import DELETE, INSERT, REKEY, UPDATE, Entry
+from shapes.following.encoder import DELETE, INSERT, REKEY, UPDATE, Entry
 
 OTHER = 2000
 

@@ -23,8 +23,8 @@ from routed_log import LogBox, one
 
 from engine.log.layout import Change, RelationVersion
 from engine.lsn import Offset
-from shapes.encoder import DELETE, INSERT, UPDATE
-from shapes.routing import fits
+from shapes.following.encoder import DELETE, INSERT, UPDATE
+from shapes.following.routing import fits
 from shapes.shape import Shape
 
 OTHER, ROOT, MIDDLE = 2000, 3000, 4000

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pgtide.errors import InvalidRequestError
@@ -34,7 +34,13 @@ def applied(operations: list[dict[str, Any]]) -> dict[str, Any]:
     return orjson.loads(orjson.dumps(found))
 
 
+def path_set(value: object) -> dict[str, object]:
+    return {"type": "set", "key": "$.a", "value": value}
+
+
 @given(st.lists(OPERATIONS, max_size=12))
+@example([path_set(None), path_set(1)])
+@example([path_set(1), path_set(None), path_set(2)])
 def test_the_server_makes_the_same_of_what_is_left(operations: list[dict[str, Any]]) -> None:
     noted = OperationList()
     for operation in operations:

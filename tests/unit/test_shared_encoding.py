@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from log_builder import shape
 
-from shapes.encoder import INSERT, UPDATE, Entry
+from shapes.following.encoder import INSERT, UPDATE, Entry
+from shapes.following.shared_encoding import SharedEncoding
 from shapes.shape import Shape
-from shapes.shared_encoding import SharedEncoding
 
 FIRST = Entry(100, 2, INSERT, 1, 7, ["1", "a", None], None)
 SECOND = Entry(100, 4, INSERT, 1, 7, ["2", "a", None], None)

@@ -11,9 +11,14 @@ from pathlib import Path
 import pytest
 from log_builder import Elsewhere
 
-from shapes import snapshot_store
 from shapes.shape import Handle
-from shapes.snapshot_store import INLINE_BYTES, OWNER_TIMEOUT, SnapshotRecord, SnapshotStore
+from shapes.snapshots import snapshot_store
+from shapes.snapshots.snapshot_store import (
+    INLINE_BYTES,
+    OWNER_TIMEOUT,
+    SnapshotRecord,
+    SnapshotStore,
+)
 
 SHAPE, OTHER = 2**64 - 1, 7
 EPOCH = 1_700_000_000_000_000

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shapes.snapshot import Visibility
+from shapes.snapshots.snapshot import Visibility
 
 WRAP = 2**32
 

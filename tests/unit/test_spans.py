@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from where_table import COLUMNS, POSITIONS, parse, row
 
-from shapes.router import Router
+from shapes.following.router import Router
 from shapes.where import Predicate, Span
 
 

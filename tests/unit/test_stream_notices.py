@@ -26,7 +26,7 @@ from engine.log.reader import LogReader
 from engine.lsn import Lsn, Offset
 from engine.replication.stream_notices import MOST_NOTICE_BYTES, NOTICE_PREFIX
 from engine.replication.transactions import BLOCK_BYTES
-from shapes.feed import Batch, Feed, RotatedError
+from shapes.following.feed import Batch, Feed, RotatedError
 from shapes.streams.live.hub import StreamHub
 from shapes.streams.notice import PREFIX, Notice, pack_notices
 from shapes.streams.stream import StreamState

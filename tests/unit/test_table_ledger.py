@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shapes.table_ledger import Entry, TableLedger, stamp_of
+from shapes.catalog.table_ledger import Entry, TableLedger, stamp_of
 
 NAME = ("public", "t")
 

@@ -25,9 +25,9 @@ from log_builder import (
 
 from engine.log.doorbell import Doorbell, Pulse
 from engine.lsn import Offset
-from shapes import tail as tail_module
-from shapes.encoder import Entry
-from shapes.feed import Batch, Feed, RotatedError
+from shapes.following import tail as tail_module
+from shapes.following.encoder import Entry
+from shapes.following.feed import Batch, Feed, RotatedError
 from shapes.shape import Shape
 
 SECONDS = 20.0

@@ -16,9 +16,9 @@ from engine.log.reader import LogReader
 from engine.log.writer import LogWriter
 from engine.lsn import Offset
 from engine.replication.tick import window_key
-from shapes.encoder import DELETE, INSERT, REKEY, UPDATE
-from shapes.encoders import Encoders
-from shapes.routing import Routing
+from shapes.following.encoder import DELETE, INSERT, REKEY, UPDATE
+from shapes.following.encoders import Encoders
+from shapes.following.routing import Routing
 from shapes.shape import Shape
 from shapes.windows.stitch import settle
 from shapes.windows.window import Window

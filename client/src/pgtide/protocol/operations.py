@@ -65,6 +65,9 @@ class OperationList:
                 self._operations[at] = {**earlier, "value": total}
                 return True
             if kind == "set":
+                if earlier["value"] is None:
+                    # A path does not replace what is null.
+                    return False
                 self._operations[at] = operation
                 return True
             return kind == "delete"

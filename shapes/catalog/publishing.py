@@ -13,8 +13,8 @@ from engine.postgres.publication import ensure_table_published
 from engine.postgres.publication_errors import TableGoneError
 from engine.postgres.table import Table
 from engine.postgres.table_state import TableState
+from shapes.catalog.tables import Tables
 from shapes.database import Database
-from shapes.tables import Tables
 
 log = logging.getLogger("node")
 

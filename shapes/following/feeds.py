@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from engine.log.layout import INDEX_STEP, Block, Change
 from engine.lsn import Offset
-from shapes.activation import Activation, OutOfLogError, collect
-from shapes.encoder import Entry
-from shapes.encoders import Encoders
-from shapes.feed import WARM_SECONDS, Feed, RotatedError, end_of
+from shapes.following.activation import Activation, OutOfLogError, collect
+from shapes.following.encoder import Entry
+from shapes.following.encoders import Encoders
+from shapes.following.feed import WARM_SECONDS, Feed, RotatedError, end_of
+from shapes.following.tail import STEP_SECONDS, Tail
 from shapes.shape import Shape
-from shapes.tail import STEP_SECONDS, Tail
 
 PAGE_ENTRIES = 512
 PAGE_BYTES = 1 << 20

@@ -10,7 +10,7 @@ from typing import Protocol
 from engine.errors import PgtideError
 from engine.log.layout import KEY
 from engine.lsn import Offset
-from shapes.encoder import REKEY, Entry
+from shapes.following.encoder import REKEY, Entry
 from shapes.shape import Shape
 from shapes.wire import sse_events, up_to_date
 

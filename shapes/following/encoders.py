@@ -8,7 +8,7 @@ from engine.log.layout import RelationVersion
 from engine.log.reader import LogReader
 from engine.lsn import Offset
 from engine.replication.tick import window_key
-from shapes.encoder import Encoder, Entry, make_encoder
+from shapes.following.encoder import Encoder, Entry, make_encoder
 from shapes.shape import Projection, Shape
 
 

@@ -21,8 +21,15 @@ from shapes.definition import InvalidRequestError, Subset, texts_of
 from shapes.definitions import numbered
 from shapes.selection import queryable
 from shapes.shape import Shape
-from shapes.snapshot import ALTERED, SnapshotError, Visibility, explain, read_rows, without_values
-from shapes.snapshot_sql import subset_query
+from shapes.snapshots.snapshot import (
+    ALTERED,
+    SnapshotError,
+    Visibility,
+    explain,
+    read_rows,
+    without_values,
+)
+from shapes.snapshots.snapshot_sql import subset_query
 from shapes.where import (
     EnumLabelError,
     SubqueryError,

@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from engine.errors import PgtideError
 from engine.postgres.table import Column
-from shapes.router.groups import (
+from shapes.following.router.groups import (
     BOTH,
     NEW,
     OLD,
@@ -19,9 +19,9 @@ from shapes.router.groups import (
     changed_positions,
     try_groups,
 )
-from shapes.router.indexes import make_lookup
-from shapes.router.lookups import Exact, HashLookup, Lookup, TriedAt
-from shapes.router.scans import Scan
+from shapes.following.router.indexes import make_lookup
+from shapes.following.router.lookups import Exact, HashLookup, Lookup, TriedAt
+from shapes.following.router.scans import Scan
 from shapes.where import UNCHANGED, Condition, Index, Kind, Operand, Plan, Row
 from shapes.where.values.arrays import split_elements
 

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from engine.errors import PgtideError
-from shapes.router.groups import BOTH, NEW, OLD, Found, Group
+from shapes.following.router.groups import BOTH, NEW, OLD, Found, Group
 from shapes.where import Predicate, Row
 
 S = TypeVar("S", bound=Hashable)

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from engine.errors import PgtideError
 from engine.log.layout import Block
 from engine.lsn import Offset
-from shapes.encoder import Entry
-from shapes.feed import Feed, RotatedError, end_of
-from shapes.routing import Routing
+from shapes.following.encoder import Entry
+from shapes.following.feed import Feed, RotatedError, end_of
+from shapes.following.routing import Routing
+from shapes.following.tail import STEP_BYTES, STEP_SECONDS, Tail
 from shapes.shape import Shape
-from shapes.tail import STEP_BYTES, STEP_SECONDS, Tail
 
 log = logging.getLogger("node")
 

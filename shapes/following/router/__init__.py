@@ -5,6 +5,6 @@ indexes over values, elements, prefixes and parts of texts, `spans` that over ra
 conditions that must be tried when a key of theirs holds, `scans` those that no key is known of.
 """
 
-from shapes.router.router import Router
+from shapes.following.router.router import Router
 
 __all__ = ["Router"]

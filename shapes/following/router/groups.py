@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from engine.errors import PgtideError
-from shapes.router.members import Members, with_member, without_member
+from shapes.following.router.members import Members, with_member, without_member
 from shapes.where import Condition, Predicate, Row
 
 S = TypeVar("S", bound=Hashable)

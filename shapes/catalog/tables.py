@@ -18,9 +18,9 @@ from engine.postgres.catalog import load_table
 from engine.postgres.table import Table
 from engine.postgres.table_look import Look, Name, look
 from engine.postgres.table_state import EVERYTHING, MemberState, TableState, endings, newcomers
+from shapes.catalog.table_ledger import Entry, TableLedger, stamp_of
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.shape import new_generation
-from shapes.table_ledger import Entry, TableLedger, stamp_of
 
 log = logging.getLogger("node")
 

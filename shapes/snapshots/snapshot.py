@@ -17,16 +17,16 @@ from engine.errors import DatabaseSetupError, PgtideError
 from engine.lsn import Offset, parse_lsn
 from engine.postgres.publication_errors import PublicationError
 from engine.replication.visibility import sees
-from shapes.activation import OutOfLogError, collect
 from shapes.database import Database, DatabaseUnavailableError
-from shapes.encoder import Entry
-from shapes.feed import RotatedError
+from shapes.following.activation import OutOfLogError, collect
+from shapes.following.encoder import Entry
+from shapes.following.feed import RotatedError
+from shapes.following.tail import Tail
 from shapes.readiness import NotReadyError
 from shapes.shape import Handle, Shape
-from shapes.snapshot_rows import presented
-from shapes.snapshot_sql import snapshot_query
-from shapes.snapshot_store import SnapshotRecord, SnapshotStore
-from shapes.tail import Tail
+from shapes.snapshots.snapshot_rows import presented
+from shapes.snapshots.snapshot_sql import snapshot_query
+from shapes.snapshots.snapshot_store import SnapshotRecord, SnapshotStore
 from shapes.windows.stitch import settle
 from shapes.wire import snapshot_end
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from shapes.encoder import Entry
-from shapes.feed import Encode
+from shapes.following.encoder import Entry
+from shapes.following.feed import Encode
 from shapes.shape import Projection, Shape
 
 _Key = tuple[Projection, bool, tuple[int, ...]]

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shapes.router.lookups import ElementLookup, HashLookup, Lookup, PartLookup, PrefixLookup
-from shapes.router.operands import OperandReader
-from shapes.router.spans import SpanLookup
+from shapes.following.router.lookups import (
+    ElementLookup,
+    HashLookup,
+    Lookup,
+    PartLookup,
+    PrefixLookup,
+)
+from shapes.following.router.operands import OperandReader
+from shapes.following.router.spans import SpanLookup
 from shapes.where import Index, Kind, Operand
 
 

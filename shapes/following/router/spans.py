@@ -11,9 +11,9 @@ from collections.abc import Hashable, Iterator
 from random import Random
 from typing import Any, Generic, TypeVar
 
-from shapes.router.groups import BOTH, NEW, OLD, Found, Group, Tried
-from shapes.router.members import Members, with_member, without_member
-from shapes.router.operands import OperandReader
+from shapes.following.router.groups import BOTH, NEW, OLD, Found, Group, Tried
+from shapes.following.router.members import Members, with_member, without_member
+from shapes.following.router.operands import OperandReader
 from shapes.where import Row, Span
 
 S = TypeVar("S", bound=Hashable)

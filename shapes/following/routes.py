@@ -11,9 +11,9 @@ from typing import Protocol
 from engine.log.layout import RelationVersion, Row
 from engine.postgres.table import Column
 from engine.replication.tick import is_inside
-from shapes.encoder import Entry
+from shapes.following.encoder import Entry
+from shapes.following.router import Router
 from shapes.promises import Promises
-from shapes.router import Router
 from shapes.shape import Projection, Shape
 from shapes.windows.window import Window
 

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
-from shapes.router.groups import BOTH, NEW, OLD, Found, Group, Tried
-from shapes.router.members import Members, with_member, without_member
-from shapes.router.operands import OperandReader
+from shapes.following.router.groups import BOTH, NEW, OLD, Found, Group, Tried
+from shapes.following.router.members import Members, with_member, without_member
+from shapes.following.router.operands import OperandReader
 from shapes.where import Row
 from shapes.where.values.arrays import split_elements
 

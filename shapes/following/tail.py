@@ -16,11 +16,11 @@ from engine.log.reader import LogReader
 from engine.lsn import Offset
 from engine.postgres.table import Table
 from engine.processes.board import Board
-from shapes.encoders import Encoders
-from shapes.feed import Feed
+from shapes.following.encoders import Encoders
+from shapes.following.feed import Feed
+from shapes.following.routing import Routing
+from shapes.following.shared_encoding import SharedEncoding
 from shapes.readiness import NotReadyError, reason
-from shapes.routing import Routing
-from shapes.shared_encoding import SharedEncoding
 from shapes.streams.live.hub import StreamHub
 
 log = logging.getLogger("node")

@@ -8,10 +8,10 @@ from engine.log.layout import INDEX_STEP, NOTICE_IDENTITY, Block, RelationVersio
 from engine.lsn import Offset
 from engine.postgres.table import Table
 from engine.replication.tick import TICK_IDENTITY
-from shapes.encoder import DELETE, INSERT, REKEY, UPDATE, Entry
-from shapes.encoders import Encoders
-from shapes.router import Router
-from shapes.routes import Routes, Subscriber, TableRoutes, WindowRoutes
+from shapes.following.encoder import DELETE, INSERT, REKEY, UPDATE, Entry
+from shapes.following.encoders import Encoders
+from shapes.following.router import Router
+from shapes.following.routes import Routes, Subscriber, TableRoutes, WindowRoutes
 from shapes.shape import Shape
 from shapes.windows.window import Window
 
