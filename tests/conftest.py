@@ -17,12 +17,20 @@ from psycopg import sql
 from engine.configuration.settings import Settings
 from engine.embedded import EmbeddedPostgres
 
-# How long an example takes says nothing on a busy machine; print_blob: a failure can be repeated.
+# The same examples each time, so that a change is judged by what it changed; what others would find
+# is searched for with `--hypothesis-profile=explore`. How long one takes says nothing here.
 hypothesis.settings.register_profile(
     "tests",
+    derandomize=True,
     deadline=None,
-    print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile(
+    "explore",
+    hypothesis.settings.get_profile("tests"),
+    derandomize=False,
+    max_examples=2000,
+    print_blob=True,
 )
 hypothesis.settings.load_profile("tests")
 
