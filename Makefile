@@ -40,7 +40,8 @@ define with_worker
 	$(BIN)/python $2 & worker=$$!; \
 	(cd $1 && $(WITH_NODE) exec node server.mjs) & page=$$!; \
 	trap 'kill $$worker $$page 2>/dev/null' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
-	wait $$page
+	while kill -0 $$page 2>/dev/null && kill -0 $$worker 2>/dev/null; do sleep 1; done; \
+	echo "make: the page or its worker has ended, so both do" >&2; exit 1
 endef
 
 example: $(RUN_STAMP) examples/progress-bar/node_modules/.installed ## while `make run` runs: a progress bar in React and a worker, on http://127.0.0.1:3001
@@ -51,8 +52,9 @@ chat: $(RUN_STAMP) examples/chat/node_modules/.installed ## while `make run` run
 
 # A file stays with one worker, in order: those that wait (tests/faults) begin before those that
 # compute (tests/unit). ARGS="-n 0" runs them in one process, e.g. to see what they print.
+# Hundreds of processes are started: without bytecode on disk each would compile all it imports.
 test: $(TEST_STAMP) $(NODE_STAMPS) ## all tests, or those that ARGS selects
-	@$(WITH_NODE) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(WITH_NODE) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(TEST_STAMP) ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -20,6 +20,7 @@ BENCHMARKS = (
     "overlap",
     "latency",
     "fanout",
+    "stalled",
     "cache",
     "snapshot",
     "memory",

@@ -215,7 +215,7 @@ async def fill(work: Work) -> Any:
     """Append `count` chunks of `size` to one stream."""
     client = await connect(work.port)
     await client.ask("PUT", _target(work), "content-type: application/octet-stream\r\n")
-    body = bytes(range(256)) * (work.size // 256)
+    body = (bytes(range(256)) * (work.size // 256 + 1))[: work.size]
     for _ in range(work.count):
         await client.ask("POST", _target(work), "content-type: application/octet-stream\r\n", body)
     return {"bytes": work.count * len(body)}

@@ -22,7 +22,7 @@ import psycopg
 from bench.items import create_items
 from bench.readers import shape, start_readers
 from bench.report import Report, command, median, milliseconds
-from bench.stack import STREAM_ID, Stack, open_stack
+from bench.stack import STREAM_ID, BenchError, Stack, open_stack
 from bench.stream_clients import Work, run_clients
 from bench.stream_servers import Pgtide, Server, start_reference
 from bench.writer import Writer
@@ -33,11 +33,14 @@ SIZES = {
     "readers": (200, 10, "clients that read one stream as events"),
     "pollers": (1_000, 50, "clients that wait for one stream with long polls"),
     "megabytes": (50, 4, "size of the stream that is read as a whole"),
+    "small_kilobytes": (1024, 128, "size of streams of small chunks that are read as a whole"),
     "seconds": (6.0, 1.0, "duration of one measurement"),
     "rounds": (5, 1, "measurements of each kind"),
 }
 RATE = 50.0
 CHUNK_BYTES = 64 << 10
+SMALL_CHUNK_BYTES = (20, 50, 1000, 8192)
+SMALL_READS = 10
 FLOOD_PER_SECOND = 5_000
 FLOOD_BATCH = 50
 
@@ -72,6 +75,7 @@ def measure(report: Report, options: argparse.Namespace) -> None:
                     )
                     report.note(f"{kind}: {rounds[-1]}")
                 _conclude(report, kind, rounds)
+            _small_chunks(report, stack, connection, options)
             _shapes_meanwhile(report, stack, connection, options)
 
 
@@ -85,6 +89,11 @@ def _cpu(before: dict[str, float], after: dict[str, float], count: float) -> Fig
     """Microseconds per one, by process and together."""
     each = {name: round((after[name] - before[name]) / count * 1e6, 2) for name in before}
     return each | {"all": round(sum(each.values()), 2)}
+
+
+def _per_mb(before: dict[str, float], after: dict[str, float], megabytes: float) -> Figures:
+    each = _cpu(before, after, megabytes)
+    return {name: round(value / 1e3, 2) for name, value in each.items()}
 
 
 def _append(server: Server, path: str, options: argparse.Namespace) -> Figures:
@@ -144,10 +153,7 @@ def _catch_up(server: Server, path: str, options: argparse.Namespace) -> Figures
     done.set()
     watcher.join()
     return {
-        "cpu_ms_per_mb": {
-            name: round(value / 1e3, 2)
-            for name, value in _cpu(before, server.cpu(), options.megabytes).items()
-        },
+        "cpu_ms_per_mb": _per_mb(before, server.cpu(), options.megabytes),
         "first_byte_ms": round(found["first_byte"] / 1e6, 1),
         "seconds": round(found["took"] / 1e9, 3),
         "growth_mb": round(max(0, peak - memory) / 2**20, 1),
@@ -185,6 +191,46 @@ def _medians(rounds: list[Figures]) -> Figures:
         values = [one[name] for one in rounds]
         found[name] = _medians(values) if isinstance(value, dict) else statistics.median(values)
     return found
+
+
+# -- small chunks ----------------------------------------------------------------------------------
+
+
+def _small_chunks(
+    report: Report, stack: Stack, connection: psycopg.Connection, options: argparse.Namespace
+) -> None:
+    """Catching up with what was appended in small pieces, e.g. the tokens of a text, page by page. Four
+    other streams were written at the same time, so that neighbours in one are none in the table."""
+    server = Pgtide(stack)
+    count = options.small_kilobytes * 2**10
+    rounds: list[dict[str, Figures]] = []
+    for size in SMALL_CHUNK_BYTES:
+        for begin in range(0, count // size, 100):
+            connection.execute(
+                "select pgtide.append(format('small/%%s-%%s-0', %s::int, one), decode(repeat('61',"
+                " %s), 'hex')) from generate_series(%s::int, least(%s, %s) - 1) as chunk,"
+                " generate_series(0, 4) as one order by chunk, one",
+                (size, size, begin, begin + 100, count // size),
+            )
+    connection.execute("vacuum analyze pgtide.stream_chunks")
+    for _ in range(options.rounds):
+        found: dict[str, Figures] = {}
+        for size in SMALL_CHUNK_BYTES:
+            before = server.cpu()
+            work = Work("catch-up", server.port, f"small/{size}-3")
+            # CPU time is counted in steps of 10 ms.
+            reads = [run_clients(work) for _ in range(SMALL_READS)]
+            if any(read["bytes"] != count // size * size for read in reads):
+                raise BenchError(f"a reader of chunks of {size} bytes has not got all")
+            found[str(size)] = {
+                "cpu_ms_per_mb": _per_mb(before, server.cpu(), SMALL_READS * count / 2**20),
+                "first_byte_ms": median([read["first_byte"] / 1e6 for read in reads]),
+            }
+        rounds.append(found)
+        report.note(f"small chunks: {found}")
+    medians = _medians(rounds)
+    report.results["small chunks"] = medians | {"rounds": rounds}
+    report.at_most("first byte of chunks of 20 bytes", medians["20"]["first_byte_ms"], "ms", 100.0)
 
 
 # -- those who follow runs -------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from engine.configuration.access_keys import (
     access_warnings,
     read_access_keys,
 )
+from engine.configuration.data_folder import require_data_folder
 from engine.configuration.kinds import SWITCH
 from engine.configuration.settings import SETTINGS, Settings
 from engine.configuration.strangers import notices
@@ -27,15 +28,20 @@ Command = Callable[[Flags, Mapping[str, str]], int]
 BAD_USE = 2
 INTERRUPTED = 130
 _DEV_DEFAULTS = {"host": "127.0.0.1"}
+_KNOWN = [name for setting in SETTINGS for name in (setting.variable, *setting.about.foreign)]
 _FOREIGN_DATABASE = ("DATABASE_URL", "ELECTRIC_POOLED_DATABASE_URL", "ELECTRIC_QUERY_DATABASE_URL")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code. What is wrong is one line on stderr."""
     parser = _parser()
-    flags = vars(parser.parse_args(arguments))
+    given, strange = parser.parse_known_args(arguments)
+    flags = vars(given)
     command: Command = flags.pop("command")
     try:
+        if strange:
+            what, name = " ".join(strange), command.__name__
+            raise SettingsError(f"not understood: {what}. `pgtide {name} --help` lists the options")
         return command(flags, os.environ)
     except PgtideError as error:
         print("pgtide:", " ".join(str(error).split()), file=sys.stderr)
@@ -68,6 +74,7 @@ def dev(flags: Flags, environ: Mapping[str, str]) -> int:
         notes.append(f"no secret is set: whoever reaches {settings.listen_host} is served")
     from engine.processes import development
 
+    require_data_folder(settings.data_dir)
     own = [key.text for key in keys.secret_keys if key.environment == DEFAULT_ENVIRONMENT]
     if not own:
         own = [development.secret_key(settings.data_dir)]
@@ -98,14 +105,15 @@ def migrate(flags: Flags, environ: Mapping[str, str]) -> int:
     from psycopg import OperationalError
 
     from engine.postgres.migrate import migrate as apply
+    from engine.postgres.refusal import remedy_for
 
     publish = not settings.manual_table_publishing
     try:
         done = asyncio.run(apply(database_url, stream_id=settings.stream_id, publish=publish))
     except OperationalError as error:
         raise DatabaseSetupError(
-            f"no connection to {redact(database_url)}: {redact(str(error))}; "
-            "`pgtide doctor` tells more"
+            f"no connection to {redact(database_url)}: {redact(str(error))}. "
+            f"{remedy_for(str(error))}; `pgtide doctor` tells more"
         ) from error
     print("\n".join(done) if done else "nothing to do: the schema is up to date")
     return 0
@@ -118,6 +126,8 @@ def doctor(flags: Flags, environ: Mapping[str, str]) -> int:
 
     from engine.doctor import doctor as examine
 
+    for notice in notices(environ.keys(), _KNOWN):
+        print("!", notice)
     return asyncio.run(examine(settings))
 
 
@@ -143,13 +153,13 @@ def _supervise(
     from engine.processes.supervisor import Supervisor
 
     read_run_table(settings.config_file)
+    require_data_folder(settings.data_dir)
 
     logs.configure("supervisor", settings.log_level)
     logger = logging.getLogger(__name__)
     given = settings.describe()
     logger.info("settings  %s", " ".join(f"{name}={text}" for name, text in given.items()))
-    known = [name for setting in SETTINGS for name in (setting.variable, *setting.about.foreign)]
-    for notice in (*warnings, *notices(environ.keys(), known)):
+    for notice in (*warnings, *notices(environ.keys(), _KNOWN)):
         logger.warning("%s", notice)
     for note in notes:
         logger.info("%s", note)

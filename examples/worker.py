@@ -80,7 +80,7 @@ def main() -> None:
                         time.sleep(0.5)
                     else:
                         carry_out(database, *run)
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, psycopg.errors.UndefinedTable) as error:
             print(f"trying again: {error}", flush=True)
             time.sleep(1)
 

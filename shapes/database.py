@@ -57,6 +57,8 @@ _LOST = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    # Of a connection on which Postgres has said that it ends, and which has not ended yet.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -267,7 +269,7 @@ class Database:
                         )
                         if flush():
                             await connection.execute(_SAY_NOTHING)
-                except asyncio.CancelledError:
+                except (asyncio.CancelledError, asyncpg.InternalClientError):
                     # The pool would wait for the answer to its own cancellation, which a dead
                     # connection never gives.
                     connection.terminate()

@@ -337,9 +337,10 @@ class Library:
             return True
         tail = self._tail
         window = tail.processed.lsn - tail.horizon.lsn
-        if record.lsn < tail.horizon.lsn + min(window // 2, self._retention_bytes // 4):
-            # The log will soon not reach back to it; in a young log that matters to nobody.
-            return record.lsn >= tail.horizon.lsn and window < self._retention_bytes // 4
+        young = window < self._retention_bytes // 4
+        margin = 0 if young else min(window // 2, self._retention_bytes // 4)
+        if record.lsn < tail.horizon.lsn + margin:
+            return False  # The log will soon not reach back to it.
         feed = self._feeds.get(shape.hash)
         replayed = 0 if feed is None else feed.count_after(Offset(record.lsn, 0)) * MESSAGE_BYTES
         return replayed <= max(2 * sum(record.chunks), CHEAP_REPLAY_BYTES)

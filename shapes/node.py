@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -13,7 +14,7 @@ from typing import NamedTuple
 from starlette.routing import BaseRoute
 
 from engine.configuration.settings import Settings
-from engine.errors import SettingsError
+from engine.errors import LogError, SettingsError
 from engine.log.layout import RelationVersion
 from engine.log.reader import LogReader
 from engine.logs import configure
@@ -23,6 +24,7 @@ from engine.processes import listener
 from engine.processes.board import NODE_VARIABLE, Board, Stage
 from engine.processes.lifeline import hold_lifeline
 from engine.processes.memory import collect_rarely, give_back
+from shapes.abandoned import pass_over_abandoned
 from shapes.access.authority import Authority
 from shapes.access.leases import Leases
 from shapes.catalog.table_ledger import TableLedger
@@ -33,7 +35,7 @@ from shapes.following.activation import Activation
 from shapes.following.feed import Feed
 from shapes.following.feeds import Feeds
 from shapes.following.tail import Tail
-from shapes.http.admission import Admission, Pool
+from shapes.http.admission import Admission
 from shapes.http.api.assembly import make_api
 from shapes.http.api.trigger_streams import TriggerStreams
 from shapes.http.application import Application
@@ -50,6 +52,7 @@ from shapes.http.shape_endpoint import ShapeEndpoint
 from shapes.http.sse import Streams
 from shapes.http.streams.stream_api import StreamServices, make_stream_api
 from shapes.http.streams.subscription_routes import subscription_routes
+from shapes.kept import DiskError
 from shapes.library import Library
 from shapes.snapshots.snapshot import Snapshots
 from shapes.snapshots.snapshot_store import SnapshotStore
@@ -165,19 +168,22 @@ class Node:
         self._snapshots.on_taken = shared.meter.snapshot_taken
         endpoint = ShapeEndpoint(
             *(settings, self.tail, self.library, self._definitions, subsets),
-            *(self._polls, self._streams, shared.admission, shared.authority),
+            *(self._polls, self._streams, shared.admission, shared.limit, shared.authority),
         )
         store = StreamStore(self._database, self.tail)
         self.tail.hub = hub = StreamHub(store, self.tail)
         self.stream_services = StreamServices(
-            store, StreamWriter(self._database), hub, EventStreams(hub, store, self._leases)
+            *(store, StreamWriter(self._database, shared.meter.streams), hub),
+            EventStreams(hub, store, self._leases),
         )
         self._trigger_streams = TriggerStreams(
             *(settings, self._database, self._leases, self.stream_services)
         )
         courier = Courier(local=settings.insecure, trusted=settings.webhook_hosts)
         subscriptions = Subscriptions(self._database, shared.authority)
-        self._driver = make_driver(settings, self._database, hub, subscriptions, courier)
+        self._driver = make_driver(
+            *(settings, self._database, hub, subscriptions, courier, shared.meter.streams)
+        )
         api = make_api(
             *(settings, self._database, endpoint),
             *(shared.authority, shared.limit, shared.regulars, self._trigger_streams.routes),
@@ -190,6 +196,7 @@ class Node:
         self.application = Application(
             *(endpoint, self.tail, board, api, stream_api), _demo_routes(settings)
         )
+        self._keeper = StreamKeeper(self._database, settings, shared.meter.streams)
         # Last: what has been made before is needed for ever.
         self._wish = Wish(board, shared.number)
 
@@ -205,7 +212,7 @@ class Node:
                 tasks.create_task(self._rest())
                 tasks.create_task(self._measure())
                 tasks.create_task(self._leases.run())
-                tasks.create_task(StreamKeeper(self._database, self._settings).run())
+                tasks.create_task(self._keeper.run())
                 tasks.create_task(self.stream_services.writer.run())
                 tasks.create_task(self._trigger_streams.run())
                 tasks.create_task(self._driver.run())
@@ -214,6 +221,8 @@ class Node:
         finally:
             await self._snapshots.close()
             await self._database.close()
+            # Threads may still be writing: to close what they use would crash this process.
+            await asyncio.get_running_loop().shutdown_default_executor()
             self._store.close()
             self._ledger.close()
             self._window_ledger.close()
@@ -264,13 +273,10 @@ class Node:
         while True:
             await asyncio.sleep(MEASURE_SECONDS)
             polls, crowd = self._polls, self._crowd
-            self._meter.waiting(
-                "long_poll", len(polls) + len(crowd), polls.delivered + crowd.delivered
-            )
+            waiting = len(polls) + len(crowd) - crowd.waiting_for_streams
+            self._meter.waiting("long_poll", waiting, polls.delivered + crowd.delivered)
             self._meter.waiting("sse", len(self._streams), self._streams.delivered)
-            events = self.stream_services.event_streams
-            self._meter.waiting("stream_long_poll", events.waiting, events.polled)
-            self._meter.waiting("stream_sse", len(events), events.delivered)
+            self.stream_services.measure(self._meter, crowd, len(self._trigger_streams))
             state, oldest = self.tail.log.read(self.tail.horizon, most=1)
             age = time.time() - oldest[0].commit_time / 1e6 if oldest else 0.0
             lag = max(state.end_lsn - self.tail.processed.lsn, 0)
@@ -284,15 +290,20 @@ class Node:
             await asyncio.sleep(SWEEP_SECONDS)
             # A reader who waits uses its feed at least once in this time.
             longest = 2 * max(self._settings.long_poll_timeout, self._settings.sse_keepalive)
-            self.library.forget_idle(max(self._settings.shape_idle_timeout, longest))
+            with contextlib.suppress(DiskError):
+                # A full disk keeps what is of no use; that is tried again.
+                self.library.forget_idle(max(self._settings.shape_idle_timeout, longest))
             if self._settings.max_shapes is not None:
                 self.library.forget_surplus(self._settings.max_shapes, longest)
             if time.monotonic() > forgotten + self._settings.long_poll_timeout:
                 self._regulars.forget()
                 forgotten = time.monotonic()
             if time.monotonic() > swept + SNAPSHOT_SWEEP_SECONDS:
-                await self.library.sweep(self._settings.max_shapes)
                 swept = time.monotonic()
+                try:
+                    await self.library.sweep(self._settings.max_shapes)
+                except (OSError, DiskError) as error:
+                    log.error("snapshots of no use cannot be removed: %s", error)
             if self.library.released - released > max(FEW_SHAPES, len(self._feeds)):
                 released = self.library.released
                 self.application.forget()
@@ -319,6 +330,7 @@ def _demo_routes(settings: Settings) -> list[BaseRoute]:
 
 async def serve(settings: Settings, bound: socket.socket) -> None:
     """Serve on a bound socket until told to end."""
+    pass_over_abandoned(asyncio.get_running_loop())
     board = Board.inherited()
     authority = Authority(settings)
     front = Front(settings, board, authority)
@@ -329,7 +341,7 @@ async def serve(settings: Settings, bound: socket.socket) -> None:
     leases = Leases(authority)
     limit = LiveLimit(settings.max_live_requests, *meter.live())
     regulars = Regulars(authority, leases, limit)
-    crowd = Crowd(lambda: admission.try_admit(Pool.EXISTING), regulars)
+    crowd = Crowd(regulars)
     server = Server(
         front,
         Limits.of(settings),
@@ -373,8 +385,8 @@ def main() -> None:
     collect_rarely()
     try:
         uvloop.run(serve(settings, bound))
-    except SettingsError as error:
-        # The settings file is another one than when the supervisor looked at it.
+    except (SettingsError, LogError) as error:
+        # The settings file is another one than when the supervisor looked at it, or the log is damaged.
         log.error("%s", error)
         raise SystemExit(1) from None
 

@@ -38,6 +38,7 @@ create table pgtide.streams (
     -- Positions count messages. What is before `head` was dropped; the next message gets `tail`.
     head bigint not null default 0,
     tail bigint not null default 0,
+    -- What is before `tail`, a fork's inheritance included.
     bytes bigint not null default 0,
     closed boolean not null default false,
     -- The request of a producer that closed it: its repetition is none.
@@ -89,15 +90,17 @@ create table pgtide.stream_producers (
 ) with (fillfactor = 70);
 
 -- What was appended: one or more messages that came together. JSON messages are joined by commas,
--- without brackets around them; others are bytes without borders.
+-- without brackets around them; others are bytes without borders. The order of the columns leaves no
+-- gaps between them: most chunks are smaller than the rest of their rows.
 create table pgtide.stream_chunks (
     part integer not null,
+    messages integer not null default 1 check (messages > 0),
     stream_id bigint not null,
     position bigint not null,
-    messages integer not null default 1 check (messages > 0),
+    -- Bytes of the stream up to the end of this chunk: where a page ends is looked up, not counted.
+    bytes_upto bigint not null,
     created_at timestamptz not null default clock_timestamp(),
-    data bytea not null,
-    primary key (stream_id, position, part)
+    data bytea not null
 ) partition by list (part);
 
 -- Large chunks are mostly compressed already, or compressed again for each reader.
@@ -116,10 +119,11 @@ begin
     -- One at a time. Appends only read this table.
     lock table pgtide.stream_parts in share row exclusive mode;
     select coalesce(max(part), 0) + 1 into number from pgtide.stream_parts;
+    -- A key of the whole table would need `part` as well, in every entry of its index.
     execute format(
         'create table pgtide.stream_chunks_%s (
-            like pgtide.stream_chunks including defaults including constraints including storage
-                including indexes
+            like pgtide.stream_chunks including defaults including constraints including storage,
+            primary key (stream_id, position)
         )', number
     );
     execute format(
@@ -441,14 +445,17 @@ begin
             using errcode = 'datatype_mismatch';
     end if;
     moment := clock_timestamp();
-    insert into pgtide.stream_chunks (part, stream_id, position, messages, created_at, data)
+    insert into pgtide.stream_chunks (
+        part, messages, stream_id, position, bytes_upto, created_at, data
+    )
     values (
         -- As pgtide.current_stream_part() has it, without the price of a call.
         (
             select coalesce(max(part) filter (where used_from <= now()), min(part))
             from pgtide.stream_parts
         ),
-        target.id, target.tail, append_chunk.messages, moment, append_chunk.data
+        append_chunk.messages, target.id, target.tail,
+        target.bytes + octet_length(append_chunk.data), moment, append_chunk.data
     );
     update pgtide.streams as one
     set tail = one.tail + append_chunk.messages,
@@ -616,7 +623,7 @@ comment on column pgtide.streams.path is 'Its name: segments with slashes betwee
 comment on column pgtide.streams.content_type is 'Of application/json, each message is a value.';
 comment on column pgtide.streams.head is 'The position of the first message that was not dropped yet.';
 comment on column pgtide.streams.tail is 'The position that the next message gets.';
-comment on column pgtide.streams.bytes is 'How many bytes were ever appended.';
+comment on column pgtide.streams.bytes is 'How many bytes are before its tail, dropped ones as well.';
 comment on column pgtide.streams.closed is 'Whether nothing more may be appended.';
 comment on column pgtide.streams.ttl_seconds is 'It expires when it was not used for so long.';
 comment on column pgtide.streams.expires_at is 'From then on there is no such stream.';

@@ -26,7 +26,7 @@ def public_token(
     scopes: Sequence[str] | None = (),
     *,
     environment: str = "default",
-    seconds: float = 900,
+    seconds: float = 36_000,
     header: Mapping[str, Any] | None = None,
     **claims: Any,
 ) -> str:

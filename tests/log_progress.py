@@ -30,7 +30,7 @@ async def current_lsn(connection: psycopg.AsyncConnection) -> Lsn:
     return parse_lsn(row[0])
 
 
-async def reach(data: Path, connection: psycopg.AsyncConnection, seconds: float = 30.0) -> Lsn:
+async def reach(data: Path, connection: psycopg.AsyncConnection, seconds: float = 60.0) -> Lsn:
     """Wait until the log has all that has been committed by now; where that is."""
     lsn = await current_lsn(connection)
     # What was committed with synchronous_commit off is not flushed, and so not sent, yet.

@@ -105,10 +105,13 @@ class ShapeClient:
         if self.violation is not None:
             raise self.violation
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> bool:
-        """Wait for something that messages bring about; False if they did not, or were wrong."""
-        deadline = time.monotonic() + seconds
+    async def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+        """Wait for something that messages bring about; False if they were wrong, or if none came for
+        so long. On a slow machine many messages take their time."""
+        deadline, known = time.monotonic() + seconds, self.counts.messages
         while not condition():
+            if known != self.counts.messages:
+                deadline, known = time.monotonic() + seconds, self.counts.messages
             if self.violation is not None or time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.01)

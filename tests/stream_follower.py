@@ -49,7 +49,7 @@ class StreamFollower:
         with suppress(asyncio.CancelledError):
             await self._task
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         """Wait for something that comes with messages."""
         assert self._task is not None
         deadline = time.monotonic() + seconds

@@ -35,9 +35,12 @@ export function progressOf(run) {
   return Math.min(1, Math.max(0, (progress > 1 ? progress / 100 : progress) || 0))
 }
 
-/** What the run says of its progress, like "step 3 of 8", or why it failed. */
-export const labelOf = (run) =>
-  (kindOf(run) === "failed" && messageOf(run.error)) || (run.metadata?.label ?? statusOf(run))
+/** What the run says of its progress, like "step 3 of 8", or why it failed; else how far it is. */
+export function labelOf(run) {
+  if (kindOf(run) === "failed" && messageOf(run.error)) return messageOf(run.error)
+  if (run.metadata?.label) return run.metadata.label
+  return kindOf(run) === "executing" ? `${Math.round(100 * progressOf(run))} %` : statusOf(run)
+}
 
 const messageOf = (error) => error?.message ?? error?.raw
 

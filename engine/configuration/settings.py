@@ -293,7 +293,8 @@ class Settings:
         ConcurrentRequests,
         About(
             CONCURRENCY,
-            "Requests served at a time, for first snapshots and for known shapes; others get 503.",
+            "Requests served at a time, for first snapshots and for everything else; others get 503. "
+            "Live requests do not count while they wait.",
             "ELECTRIC_MAX_CONCURRENT_REQUESTS",
         ),
     ] = DEFAULT_CONCURRENCY
@@ -301,8 +302,8 @@ class Settings:
         int,
         About(
             COUNT,
-            "Live requests for runs that one environment may have waiting, over all nodes; others "
-            "get 429.",
+            "Live requests that one environment may have waiting, over all nodes; others get 429, or "
+            "503 from /v1/shape.",
         ),
     ] = 100_000
     max_shapes: Annotated[

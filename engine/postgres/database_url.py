@@ -42,10 +42,12 @@ def parameters(url: str) -> dict[str, str]:
 
 
 def named(url: str) -> str:
-    """The URL as we connect with it: under our name, and with TCP keepalives and a limit for
-    connecting where it says nothing about them, so that a peer that is gone without a word is noticed
-    within half a minute."""
-    return complete(url, _LIVENESS, {"application_name": APPLICATION_NAME})
+    """The URL as we connect with it: under our name, in UTF-8 whatever the role or the database
+    prefers, and with TCP keepalives and a limit for connecting where it says nothing about them, so
+    that a peer that is gone without a word is noticed within half a minute."""
+    return complete(
+        url, _LIVENESS, {"application_name": APPLICATION_NAME, "client_encoding": "UTF8"}
+    )
 
 
 def complete(url: str, added: Mapping[str, str], override: Mapping[str, str]) -> str:

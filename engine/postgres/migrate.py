@@ -184,6 +184,11 @@ def _privilege_error(
     connection: psycopg.AsyncConnection, error: errors.InsufficientPrivilege
 ) -> MigrationError:
     database, user = quote_ident(connection.info.dbname), quote_ident(connection.info.user)
+    if error.diag.message_primary == "permission denied for schema pgtide":
+        return MigrationError(
+            f"schema pgtide belongs to another role, and {user} may not change it: run `pgtide "
+            f"migrate` as its owner, then `pgtide doctor` as {user} says which rights are missing"
+        )
     return MigrationError(
         f"role {user} may not create pgtide's schema ({error.diag.message_primary}). As the "
         f"database's owner, run: grant create on database {database} to {user}; or let the owner "

@@ -32,6 +32,7 @@ from engine.postgres.publication_errors import (
     PublicationError,
     PublicationNotFoundError,
     PublishedAsRootError,
+    ReadOnlyError,
     ReplicaIdentityNotFullError,
     TableFilteredError,
     TableGoneError,
@@ -117,6 +118,8 @@ async def _create(connection: psycopg.AsyncConnection, name: str) -> None:
         return  # another node was faster
     except errors.InsufficientPrivilege as error:
         raise PublicationNotFoundError(name) from error
+    except errors.ReadOnlySqlTransaction as error:
+        raise ReadOnlyError(connection.info.user, connection.info.dbname) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +312,8 @@ async def _publish(
             return await _alter_by_others(connection, publication, table, error)
         except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
             raise TableGoneError(table) from error
+        except errors.ReadOnlySqlTransaction as error:
+            raise ReadOnlyError(connection.info.user, connection.info.dbname) from error
         except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
             if time.monotonic() >= deadline:
                 # Another node may have done it meanwhile, and have waited for all writers.

@@ -36,6 +36,19 @@ class PublicationNotFoundError(PublicationError):
         )
 
 
+class ReadOnlyError(PublicationError):
+    """Postgres takes no writes: the role's transactions only read, or the server is a standby."""
+
+    code = "read_only"
+
+    def __init__(self, role: str, database: str) -> None:
+        super().__init__(
+            "Database takes no writes",
+            f"Run: alter role {quote_ident(role)} in database {quote_ident(database)} "
+            "set default_transaction_read_only = off; or set DATABASE_URL to the primary",
+        )
+
+
 class OperationsNotPublishedError(PublicationError):
     """The publication leaves out inserts, updates, deletes or truncates."""
 

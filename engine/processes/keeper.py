@@ -116,6 +116,9 @@ class Keeper:
                     return False
                 try:
                     self.service.start()
+                    if self._stopping.is_set():
+                        # It was asked to end while it was started: perhaps only what was before it.
+                        self.service.ask_to_end()
                     return True
                 except (OSError, PgtideError) as error:
                     logger.error("%s does not start  cause=%s", self.service.name, error)

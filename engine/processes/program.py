@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.logs import PROCESS_VARIABLE
+
+logger = logging.getLogger(__name__)
 
 LEAVE = signal.SIGUSR1
 """What a program is sent that has a successor. Only those may be that listen for it."""
@@ -65,6 +68,7 @@ class Program:
             try:
                 self._process.wait(seconds)
             except subprocess.TimeoutExpired:
+                logger.warning("%s has not ended in %.1f s: it is killed", self.name, seconds)
                 self.kill()
                 self._process.wait()
 

@@ -9,12 +9,10 @@ import logging
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from engine.configuration.settings import Settings
@@ -25,6 +23,7 @@ from engine.processes.handover import Handover, take_over
 from engine.processes.keeper import Keeper, end_together
 from engine.processes.program import Program
 from engine.processes.renewal import Renewal
+from engine.processes.summons import Summons
 
 if TYPE_CHECKING:
     from engine.embedded import EmbeddedPostgres
@@ -103,7 +102,7 @@ class Supervisor:
         self._board = Board()
         self._numbers = metrics.Numbers()
         self._shares = False
-        self._stop = threading.Event()
+        self._stop = Summons()
         self._database: Keeper | None = None
         self._engine: list[Keeper] = []
         self._nodes: dict[int, Keeper] = {}
@@ -115,8 +114,7 @@ class Supervisor:
 
         Raises PgtideError if it cannot start; nothing is left running then.
         """
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+        self._stop.listen((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._end_at_once)
         settings = self._settings
         line = lifeline.Lifeline()
         with closing(line), closing(self._board), self._open_door() as door:
@@ -258,11 +256,8 @@ class Supervisor:
             end_together([self._database], POSTGRES_SECONDS)
         logger.info("stopped  seconds=%.1f", time.monotonic() - begin)
 
-    def _on_signal(self, number: int, _: FrameType | None) -> None:
-        if not self._stop.is_set():
-            self._stop.set()
-            return
-        # The second time: at once. What is not hit here ends with this process.
+    def _end_at_once(self, number: int) -> None:
+        """At the second signal. What is not hit here ends with this process."""
         for keeper in (*self._nodes.values(), *self._engine, *self._fleet, self._database):
             if keeper is not None:
                 keeper.service.kill()

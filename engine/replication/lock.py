@@ -43,7 +43,7 @@ async def take_lock(walsender: Walsender, slot: str, on_wait: Callable[[], None]
     since = time.monotonic()
     waiting = False
     while not await _try(walsender, slot):
-        holder = await asyncio.to_thread(walsender.query, _HOLDER.format(name=quote_literal(slot)))
+        holder = await walsender.ask(_HOLDER.format(name=quote_literal(slot)))
         if not waiting:
             log.warning(
                 "another engine holds the lock of slot %s (%s): waiting", slot, _describe(holder)
@@ -58,7 +58,7 @@ async def take_lock(walsender: Walsender, slot: str, on_wait: Callable[[], None]
                 "process %d holds the lock of slot %s but does not read the slot: ending it",
                 *(idle, slot),
             )
-            await asyncio.to_thread(walsender.query, f"select pg_terminate_backend({idle})")
+            await walsender.ask(f"select pg_terminate_backend({idle})")
             suspect = None
         await asyncio.sleep(POLL_SECONDS)
     if waiting:
@@ -67,7 +67,7 @@ async def take_lock(walsender: Walsender, slot: str, on_wait: Callable[[], None]
 
 async def _try(walsender: Walsender, slot: str) -> bool:
     statement = f"select pg_try_advisory_lock(hashtext({quote_literal(slot)}))"
-    return (await asyncio.to_thread(walsender.query, statement))[0][0] == "t"
+    return (await walsender.ask(statement))[0][0] == "t"
 
 
 def _idle(holder: list[Sequence[str | None]]) -> int | None:

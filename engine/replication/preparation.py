@@ -47,7 +47,7 @@ async def prepare(
     async with await _connect(url) as connection:
         await _require_primary(connection)
         # Asked only now: the end of a recovery begins another timeline.
-        system, timeline = (await asyncio.to_thread(walsender.query, "IDENTIFY_SYSTEM"))[0][:2]
+        system, timeline = (await walsender.ask("IDENTIFY_SYSTEM"))[0][:2]
         publication = await ensure_publication(
             connection, settings.publication, manual=settings.manual_table_publishing
         )
@@ -66,7 +66,7 @@ async def prepare(
             on_slot()
         async with _explaining(url, slot_name) if created else contextlib.nullcontext():
             if settings.temporary_slot:
-                slot = await asyncio.to_thread(_temporary_slot, walsender, slot_name)
+                slot = await _temporary_slot(walsender, slot_name)
             else:
                 # Checks one that exists, too: it may belong to another database or plugin.
                 slot = await ensure_slot(connection, slot_name, creation_timeout=CREATION_SECONDS)
@@ -108,10 +108,10 @@ def _why_useless(
     return None
 
 
-def _temporary_slot(walsender: Walsender, name: str) -> Slot:
-    """A slot that ends with the connection that reads it. Blocks."""
+async def _temporary_slot(walsender: Walsender, name: str) -> Slot:
+    """A slot that ends with the connection that reads it."""
     command = f'CREATE_REPLICATION_SLOT "{name}" TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT'
-    lsn = parse_lsn(walsender.query(command)[0][1] or "")
+    lsn = parse_lsn((await walsender.ask(command))[0][1] or "")
     return Slot(name, temporary=True, confirmed_flush_lsn=Lsn(lsn))
 
 
@@ -141,6 +141,8 @@ async def _explaining(url: str, slot_name: str) -> AsyncGenerator[None]:
     finally:
         task.cancel()
         await asyncio.wait([task])
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("cannot tell what slot %s waits for", slot_name, exc_info=error)
 
 
 async def _explain(url: str, slot_name: str) -> None:

@@ -42,6 +42,7 @@ from engine.replication.walsender import SlotInUseError, Walsender
 log = logging.getLogger("engine")
 
 BACKOFF_SECONDS = (0.2, 10.0)
+REMIND_SECONDS = 60.0
 POST_SECONDS = 1.0
 WAKE_SECONDS = 0.03
 """How soon a resting engine hears that somebody asks."""
@@ -66,6 +67,7 @@ class Replicator:
     async def run(self) -> None:
         """Replicate until cancelled."""
         backoff = BACKOFF_SECONDS[0]
+        complaint = Complaint()
         async with _beside(self._keep_posting()):
             while True:
                 began = time.monotonic()
@@ -78,7 +80,9 @@ class Replicator:
                 except (PgtideError, psycopg.Error, OSError) as error:
                     if time.monotonic() - began > 5:
                         backoff = BACKOFF_SECONDS[0]
-                    log.error("replication stopped: %s; next try in %.1f s", error, backoff)
+                    if self._board.stage is Stage.STREAMING:
+                        complaint = Complaint()
+                    complaint.say(str(error))
                 self._doorbell.ring(Pulse(0, False))
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, BACKOFF_SECONDS[1])
@@ -89,7 +93,7 @@ class Replicator:
         writer: LogWriter | None = None
         name = self._slot_name()
         try:
-            self._end_former(walsender)
+            await self._end_former(walsender)
             await take_lock(walsender, name, lambda: self._board.post(Stage.WAITING))
             self._board.post(Stage.PREPARING)
             writer = LogWriter(self._settings.log_dir)
@@ -110,12 +114,12 @@ class Replicator:
             return f"pgtide_{secrets.token_hex(16)}"
         return settings.slot
 
-    def _end_former(self, walsender: Walsender) -> None:
+    async def _end_former(self, walsender: Walsender) -> None:
         """End the backend of our last connection, if Postgres has not noticed yet that it is gone: it
         would hold the lock and the slot until `wal_sender_timeout`."""
         former, self._backend = self._backend, walsender.backend_pid
         if former:
-            walsender.query(
+            await walsender.ask(
                 "select pg_terminate_backend(pid) from pg_stat_activity "
                 f"where pid = {former} and pid <> pg_backend_pid() and usename = current_user "
                 f"and application_name = '{APPLICATION_NAME}' and backend_type = 'walsender'"
@@ -125,9 +129,8 @@ class Replicator:
         settings = self._settings
         assert writer.state is not None
         start = format_lsn(writer.state.progress)
-        timeout = walsender.query(
-            "select setting from pg_settings where name = 'wal_sender_timeout'"
-        )[0][0]
+        question = "select setting from pg_settings where name = 'wal_sender_timeout'"
+        timeout = (await walsender.ask(question))[0][0]
         await self._start_stream(walsender, slot, start)
         with contextlib.ExitStack() as stack:
             lookup = stack.enter_context(psycopg.connect(named(self._url), autocommit=True))
@@ -204,6 +207,23 @@ class Replicator:
         log.info("somebody asks: connecting to Postgres again")
 
 
+class Complaint:
+    """What keeps the engine from its work: said at once, and while it stays the same now and then."""
+
+    def __init__(self) -> None:
+        self._said = ""
+        self._again = 0.0
+
+    def say(self, cause: str) -> None:
+        present = time.monotonic()
+        level = logging.ERROR
+        if cause == self._said and present < self._again:
+            level = logging.DEBUG
+        else:
+            self._said, self._again = cause, present + REMIND_SECONDS
+        log.log(level, "replication stopped, trying again until it works: %s", cause)
+
+
 @asynccontextmanager
 async def _beside(work: Coroutine[None, None, None]) -> AsyncGenerator[None]:
     """`work` goes on while what is inside does."""
@@ -222,8 +242,17 @@ async def _main(settings: Settings) -> None:
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
+    told = False
+
+    def end() -> None:
+        nonlocal told
+        # Who ends already must not be kept from doing so in order.
+        if not told:
+            told = True
+            task.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, end)
     with contextlib.suppress(asyncio.CancelledError):
         await Replicator(settings, Board.inherited(), Numbers.inherited()).run()
 

@@ -72,6 +72,9 @@ class Stream:
             await self._failed
         finally:
             loop.remove_reader(descriptor)
+            if self._failed.done():
+                # Who is cancelled at that moment does not ask for it any more.
+                self._failed.exception()
 
     def stop(self) -> None:
         """End `run`, after acknowledging what is durable."""
@@ -89,7 +92,13 @@ class Stream:
         return not self._transactions.in_flight and not self._transactions.uncommitted
 
     def _guarded(self, step: Callable[[], None]) -> None:
-        """Run one step of the loop; what it raises ends the stream."""
+        """Run one step of the loop; what it raises ends the stream.
+
+        No step comes after that one, though there may be more to read: of what it left half done
+        nothing may be taken for durable.
+        """
+        if self._failed.done():
+            return
         try:
             step()
         except Exception as error:
@@ -220,4 +229,6 @@ class Stream:
 
     def _pulse(self) -> None:
         self._pulse_due = False
-        self._ring()
+        # What comes after the end must not be taken for life.
+        if not self._failed.done():
+            self._ring()

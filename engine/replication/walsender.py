@@ -1,12 +1,17 @@
 """A connection to Postgres's walsender: logical replication over libpq's copy mode.
 
-Connecting and the commands before the stream are ordinary blocking libpq calls (run them in a
-thread); the stream itself never blocks: watch `fileno` and call `receive`.
+Connecting and the commands before the stream are ordinary blocking libpq calls: `connect` is to be
+run in a thread, `ask` runs a command in one. The stream itself never blocks: watch `fileno` and call
+`receive`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import re
+import socket
 import time
 from collections.abc import Iterator, Sequence
 
@@ -18,6 +23,7 @@ from psycopg.pq import abc
 from engine import pgoutput
 from engine.errors import DatabaseSetupError, PgtideError
 from engine.postgres.database_url import named
+from engine.postgres.refusal import remedy_for
 from engine.redaction import redact
 
 _SETTINGS = (
@@ -61,7 +67,7 @@ class Walsender:
         connection = pq.PGconn.connect(conninfo.encode())
         walsender = cls(connection)
         if connection.status != pq.ConnStatus.OK:
-            error = walsender._error("cannot connect for replication")
+            error = walsender._not_connected()
             connection.finish()
             raise error
         try:
@@ -81,6 +87,27 @@ class Walsender:
             [_text(result.get_value(row, column)) for column in range(result.nfields)]
             for row in range(result.ntuples)
         ]
+
+    async def ask(self, command: str) -> list[Sequence[str | None]]:
+        """`query` in a thread. Who is cancelled meanwhile comes back once the thread has let go of the
+        connection, which is lost then."""
+        running = asyncio.get_running_loop().run_in_executor(None, self.query, command)
+        try:
+            # Waiting for it does not cancel it.
+            await asyncio.wait([running])
+        except asyncio.CancelledError:
+            # To end the connection under a thread that uses it would crash this process.
+            self._break_off()
+            await asyncio.wait([running])
+            running.exception()
+            raise
+        return running.result()
+
+    def _break_off(self) -> None:
+        """Let whoever waits for Postgres hear that the connection is lost."""
+        lost = contextlib.suppress(OSError, psycopg.OperationalError)
+        with lost, socket.socket(fileno=os.dup(self.fileno())) as shared:
+            shared.shutdown(socket.SHUT_RDWR)
 
     def start(self, slot: str, lsn: str, publication: str) -> None:
         """Begin streaming from `lsn` (`X/Y`, 0/0 for where the slot stands)."""
@@ -174,6 +201,12 @@ class Walsender:
                 "`alter role <the role of DATABASE_URL> with replication;`"
             )
         return ReplicationError(f"{what}: {redact(text)}")
+
+    def _not_connected(self) -> PgtideError:
+        error = self._error("cannot connect for replication")
+        if isinstance(error, DatabaseSetupError):
+            return error
+        return ReplicationError(f"{error}. {remedy_for(str(error))}")
 
     def _message(self) -> str:
         return " ".join(self._connection.get_error_message().split())

@@ -98,7 +98,7 @@ async def main() -> None:
     while not stopping.is_set():
         try:
             await work(stopping)
-        except* psycopg.OperationalError as errors:
+        except* (psycopg.OperationalError, psycopg.errors.UndefinedTable) as errors:
             print(f"trying again: {errors.exceptions[0]}", flush=True)
             await asyncio.sleep(1)
 

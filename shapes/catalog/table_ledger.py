@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import lmdb
 import orjson
 
+from shapes.kept import writing
+
 Name = tuple[str, str]
 """Schema and name of a table."""
 
@@ -72,8 +74,8 @@ class TableLedger:
             return txn.get(_STAMP + _key(name))
 
     def swap(self, name: Name, former: bytes | None, entry: bytes) -> bool:
-        """Replace an entry, unless it is not `former` any more."""
-        with self._env.begin(write=True) as txn:
+        """Replace an entry, unless it is not `former` any more. Raises DiskError."""
+        with writing(self._env) as txn:
             key = _key(name)
             if txn.get(_ENTRY + key) != former:
                 return False

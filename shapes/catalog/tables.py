@@ -169,8 +169,10 @@ class Tables:
     async def run(self) -> None:
         """Compare what is known with the catalog, until cancelled."""
         while True:
+            # Not wait_for: before Python 3.12 it can swallow a cancellation.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._rung.wait(), self._interval)
+                async with asyncio.timeout(self._interval):
+                    await self._rung.wait()
             self._rung.clear()
             began = time.monotonic()
             try:

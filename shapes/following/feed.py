@@ -262,6 +262,11 @@ class Feed:
             raise RotatedError(self._ended.lsn)
 
     @property
+    def ended(self) -> bool:
+        """Whether the shape has ended."""
+        return self._ended is not None
+
+    @property
     def version(self) -> tuple[int, Offset]:
         """Changes whenever something is recorded."""
         return (0 if self._positions is None else len(self._positions)), self.start

@@ -73,12 +73,12 @@ class Feeds:
         if opening is not None and not opening.done():
             # Somebody else's offset may be too old; that says nothing about this one.
             with contextlib.suppress(OutOfLogError, RotatedError):
-                return await asyncio.shield(opening)
+                return await _outcome(opening)
             return await self.open(shape, after)
         opening = asyncio.ensure_future(self._open(shape, after))
         self._opening[shape.hash] = opening
         opening.add_done_callback(lambda done: self._opened(shape, done))
-        return await asyncio.shield(opening)
+        return await _outcome(opening)
 
     async def read(self, feed: Feed, after: Offset, most: int) -> Reading:
         """What the feed has after `after`, until it has `most` bytes.
@@ -241,6 +241,12 @@ class Feeds:
         if len(self._decoded) > DECODED_BLOCKS:
             del self._decoded[next(iter(self._decoded))]
         return decoded
+
+
+async def _outcome(opening: asyncio.Future[Feed]) -> Feed:
+    """What becomes of an opening, which goes on for others if who waits here is cancelled."""
+    await asyncio.wait([opening])
+    return opening.result()
 
 
 class _Page:

@@ -6,6 +6,7 @@ for all of them, and their router sees only what is inside.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from engine.log.layout import RelationVersion, Row
@@ -88,10 +89,9 @@ class WindowRoutes(Routes):
 
 
 class TableRoutes:
-    """The subscribers of one table: `plain` are those without a window."""
+    """The subscribers of one table, which it is a collection of: `plain` are those without a window."""
 
     def __init__(self) -> None:
-        self.subscribers: dict[Subscriber, None] = {}
         self.columns: dict[str, Column] = {}
         """Of the table by name, as its subscribers know it: those who came later may know more."""
         self.plain = Routes(self.columns)
@@ -101,7 +101,6 @@ class TableRoutes:
     def add(self, subscriber: Subscriber, cutoff: str) -> None:
         """`cutoff` is that of its window, which counts if it is the first one with that window."""
         shape = subscriber.shape
-        self.subscribers[subscriber] = None
         self.columns.update({column.name: column for column in shape.table.columns})
         self.promises.add(shape.projection)
         window = shape.window
@@ -110,8 +109,19 @@ class TableRoutes:
         routes = self.plain if window is None else self.windows[window]
         routes.add(subscriber)
 
+    def __contains__(self, subscriber: Subscriber) -> bool:
+        window = subscriber.shape.window
+        routes = self.plain if window is None else self.windows.get(window)
+        return routes is not None and subscriber in routes.subscribers
+
+    def __iter__(self) -> Iterator[Subscriber]:
+        for routes in (self.plain, *self.windows.values()):
+            yield from routes.subscribers
+
+    def __len__(self) -> int:
+        return sum(len(one.subscribers) for one in (self.plain, *self.windows.values()))
+
     def remove(self, subscriber: Subscriber) -> None:
-        del self.subscribers[subscriber]
         window = subscriber.shape.window
         routes = self.plain if window is None else self.windows[window]
         routes.remove(subscriber)

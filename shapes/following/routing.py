@@ -49,11 +49,11 @@ class Routing:
         """Tables with subscribers of which a relation (a new partition) does not send old rows."""
 
     def __len__(self) -> int:
-        return sum(len(routes.subscribers) for routes in self._tables.values())
+        return sum(len(routes) for routes in self._tables.values())
 
     def subscribers(self) -> Iterable[Subscriber]:
         """All of them. A snapshot: adding and removing while iterating is fine."""
-        return [one for routes in self._tables.values() for one in routes.subscribers]
+        return [one for routes in self._tables.values() for one in routes]
 
     def windows(self) -> Iterable[tuple[int, WindowRoutes]]:
         """All windows, with the oids of their tables."""
@@ -78,10 +78,10 @@ class Routing:
 
     def remove(self, subscriber: Subscriber) -> None:
         routes = self._tables.get(subscriber.shape.table.oid)
-        if routes is None or subscriber not in routes.subscribers:
+        if routes is None or subscriber not in routes:
             return
         routes.remove(subscriber)
-        if not routes.subscribers:
+        if not routes:
             del self._tables[subscriber.shape.table.oid]
             self._by_version.clear()
 
@@ -126,7 +126,7 @@ class Routing:
                 elif operation == "D":
                     self._delete(router, block, index, version, old)
                 elif operation == "T":
-                    self.ended += [(one, block.commit_lsn) for one in routes.subscribers]
+                    self.ended += [(one, block.commit_lsn) for one in routes]
                 else:
                     self._incomplete(routes.plain, router, block, index, version, new, old, new)
 
@@ -192,8 +192,7 @@ class Routing:
         """End the shapes whose clients do not expect this NULL."""
         broken = routes.promises.broken(self._encoders.version(version), new)
         if broken:
-            subscribers = routes.subscribers
-            self.ended += [(o, commit_lsn) for o in subscribers if o.shape.projection in broken]
+            self.ended += [(o, commit_lsn) for o in routes if o.shape.projection in broken]
 
     # -- one change --------------------------------------------------------------------------------
 
@@ -313,21 +312,21 @@ class Routing:
             if routes is not None:
                 self.ended += [
                     (subscriber, commit_lsn)
-                    for subscriber in routes.subscribers
+                    for subscriber in routes
                     if not fits(subscriber.shape, version)
                 ]
                 found.append((routes, routes.plain.router(version)))
                 if version.replica_identity != "f":
-                    self.incomplete.add(next(iter(routes.subscribers)).shape.table)
+                    self.incomplete.add(next(iter(routes)).shape.table)
         self._by_version[number] = found
         return found
 
     def _end_namesakes(self, version: RelationVersion, commit_lsn: int) -> None:
         """Shapes of a table that this relation has replaced under the same name."""
         for oid, routes in self._tables.items():
-            table = next(iter(routes.subscribers)).shape.table
+            table = next(iter(routes)).shape.table
             if oid != version.oid and (table.schema, table.name) == (version.schema, version.name):
-                self.ended += [(one, commit_lsn) for one in routes.subscribers]
+                self.ended += [(one, commit_lsn) for one in routes]
 
 
 def fits(shape: Shape, version: RelationVersion) -> bool:

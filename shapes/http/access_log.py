@@ -10,6 +10,7 @@ from engine.redaction import MASK
 
 if TYPE_CHECKING:
     from shapes.http.exchange import Exchange
+    from shapes.http.responses import Scope
 
 SECRETS = frozenset(
     (
@@ -32,11 +33,16 @@ def _redacted(pair: str) -> str:
     return f"{name}={MASK}" if secret else pair
 
 
+def shown_path(scope: Scope) -> str:
+    """A path without what opens it, as it was sent."""
+    return _SEALED.sub(rf"\1{MASK}", scope["raw_path"].decode("latin-1"))
+
+
 def line_of(exchange: Exchange, client: tuple[str, int] | None, seconds: float) -> str:
     """What a client asked and how it was answered."""
     scope = exchange.scope
     query: bytes = scope["query_string"]
-    path = _SEALED.sub(rf"\1{MASK}", scope["raw_path"].decode("latin-1"))
+    path = shown_path(scope)
     path += "?" + redacted(query) if query else ""
     return (
         f"{scope['method']} {path}  status={exchange.status} bytes={exchange.sent} "

@@ -1,4 +1,7 @@
-"""How many requests are served at a time, over all nodes: first snapshots and everything else."""
+"""How many requests are served at a time, over all nodes: first snapshots and everything else.
+
+Those who wait for news are not being served: see shapes/http/live_limit.py.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,12 @@ class Pool(IntEnum):
 
 
 class ConcurrencyError(PgtideError):
-    """As many requests are being served as may be; this one should come again."""
+    """There are as many requests of a `kind` as there may be; this one should come again."""
 
     code = "concurrent_request_limit_exceeded"
 
-    def __init__(self, pool: Pool, limit: int) -> None:
-        super().__init__(
-            f"Concurrent {pool.label} request limit exceeded (limit: {limit}), please retry"
-        )
+    def __init__(self, kind: str, limit: int) -> None:
+        super().__init__(f"Concurrent {kind} request limit exceeded (limit: {limit}), please retry")
         self.retry_after = 5 + random.randint(1, 5)
         """Seconds; different ones, so that not all come again at once."""
 
@@ -38,11 +39,12 @@ class ConcurrencyError(PgtideError):
 class Permit:
     """That one request may be served. Release it whatever happens; twice does no harm."""
 
-    __slots__ = ("_admission", "_pool")
+    __slots__ = ("_admission", "_pool", "_rests")
 
     def __init__(self, admission: Admission, pool: Pool) -> None:
         self._admission = admission
         self._pool: Pool | None = pool
+        self._rests = False
         admission.own[pool].add()
 
     def swap(self) -> None:
@@ -52,6 +54,20 @@ class Permit:
             self._admission.own[Pool.EXISTING].add()
             self._pool = Pool.EXISTING
 
+    def rest(self) -> None:
+        """The request waits for news: it does not count until it goes on, however long that takes."""
+        if self._pool is not None and not self._rests:
+            self._admission.own[self._pool].add(-1)
+            # Its handle is known by now.
+            self._pool = Pool.EXISTING
+            self._rests = True
+
+    def go_on(self) -> None:
+        """There is something to do again. One that was admitted before is not refused now."""
+        if self._pool is not None and self._rests:
+            self._admission.own[self._pool].add()
+            self._rests = False
+
     def __enter__(self) -> Permit:
         return self
 
@@ -60,7 +76,8 @@ class Permit:
 
     def release(self) -> None:
         if self._pool is not None:
-            self._admission.own[self._pool].add(-1)
+            if not self._rests:
+                self._admission.own[self._pool].add(-1)
             self._pool = None
 
 
@@ -86,15 +103,8 @@ class Admission:
 
     def admit(self, pool: Pool) -> Permit:
         """Raises ConcurrencyError."""
-        permit = self.try_admit(pool)
-        if permit is None:
+        if sum(number.value for number in self._all[pool]) >= self._limits[pool]:
             if self._rejected:
                 self._rejected[pool].add()
-            raise ConcurrencyError(pool, self._limits[pool])
-        return permit
-
-    def try_admit(self, pool: Pool) -> Permit | None:
-        """None if there is no permit now; that is not counted as a rejection."""
-        if sum(number.value for number in self._all[pool]) >= self._limits[pool]:
-            return None
+            raise ConcurrencyError(pool.label, self._limits[pool])
         return Permit(self, pool)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import math
+import os
 import re
 import sys
 import termios
@@ -63,6 +64,7 @@ class Connection(asyncio.Protocol):
         "_writing_until",
         "behind",
         "client",
+        "descriptor",
         "server",
     )
 
@@ -70,6 +72,7 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.behind = False
         self.client: tuple[str, int] | None = None
+        self.descriptor = -1
         self._parser: Any = httptools.HttpRequestParser(self)
         self._transport = cast(asyncio.Transport, None)
         self._exchange: Exchange | Follower | None = None
@@ -95,7 +98,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclass of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=self.server.limits.unsent)
+        # What the system does not take is all that is to be held here.
+        self._transport.set_write_buffer_limits(high=0)
+        self.descriptor = transport.get_extra_info("socket").fileno()
         address: tuple[str, int] | None = transport.get_extra_info("peername")
         self.client = address[:2] if address else None
         self._await_request()
@@ -260,10 +265,26 @@ class Connection(asyncio.Protocol):
 
     # -- the exchanges' side -----------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
-        """Send; whoever sends much waits for `drained` when that makes the connection `behind`."""
-        if not self._transport.is_closing():
-            self._transport.write(data)
+    def write(self, data: bytes | memoryview) -> None:
+        """Send; whoever sends much waits for `drained` when that makes the connection `behind`.
+
+        At once, if nothing waits to be sent: an event loop would write after everybody else has been
+        given something to send, too.
+        """
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if not transport.get_write_buffer_size():
+            try:
+                sent = os.write(self.descriptor, data)
+            except OSError:
+                # The transport learns by itself whether the client is slow or gone.
+                sent = 0
+            if sent == len(data):
+                return
+            if sent:
+                data = memoryview(data)[sent:]
+        transport.write(data)
 
     async def drained(self) -> None:
         """Wait until the client is no longer behind, or gone. Only one at a time may wait."""

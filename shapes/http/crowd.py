@@ -8,11 +8,10 @@ here makes a delivery about as cheap as writing bytes to a socket.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING
 
-from shapes.http.admission import Permit
+from engine.configuration.access_keys import DEFAULT_ENVIRONMENT
 from shapes.http.regulars import Audience, Regular, Regulars, Stay
 from shapes.http.responses import REQUEST_ID
 
@@ -50,11 +49,15 @@ class Group:
         self.key = key
         self.followers: dict[Follower, None] = {}
 
+    @property
+    def is_of_stream(self) -> bool:
+        return self.key[0].startswith(_STREAMS)
+
 
 class Follower:
     """A request that waits for the answer to an equal one."""
 
-    __slots__ = ("connection", "group", "headers", "keep_alive", "permit", "request_id")
+    __slots__ = ("connection", "group", "headers", "keep_alive", "request_id", "stay")
 
     status = 0
     """No answer has begun."""
@@ -65,19 +68,23 @@ class Follower:
         group: Group,
         headers: list[tuple[bytes, bytes]],
         request_id: bytes,
-        permit: Permit,
     ) -> None:
         self.connection = connection
         self.group = group
         self.headers = headers
         self.request_id = request_id
-        self.permit: Permit | Stay = permit
+        self.stay: Stay | None = None
         self.keep_alive = True
 
     def disconnect(self) -> None:
         """There is nobody left to answer."""
         self.group.followers.pop(self, None)
-        self.permit.release()
+        self.release()
+
+    def release(self) -> None:
+        """It does not wait any longer."""
+        if self.stay is not None:
+            self.stay.release()
 
     def leave(self) -> None:
         """What allowed to wait no longer does: be served, or refused, by oneself."""
@@ -89,19 +96,24 @@ class Follower:
 class Crowd:
     """All groups of a node."""
 
-    def __init__(self, admit: Callable[[], Permit | None], regulars: Regulars) -> None:
-        """`admit` gives None when a request is one too many."""
-        self._admit = admit
+    def __init__(self, regulars: Regulars) -> None:
         self._regulars = regulars
         self._groups: dict[Key, Group] = {}
         self._prefix = os.urandom(6).hex()
         self._numbers = count(1)
         self.delivered = 0
-        """How many have got news in this way."""
+        """How many have got news of shapes in this way,"""
+        self.delivered_of_streams = 0
+        """and how many of streams."""
 
     def __len__(self) -> int:
         """How many requests wait for the answer to another one."""
         return sum(len(group.followers) for group in self._groups.values())
+
+    @property
+    def waiting_for_streams(self) -> int:
+        """How many of them wait for a stream."""
+        return sum(len(one.followers) for one in self._groups.values() if one.is_of_stream)
 
     def key(
         self, url: bytes, headers: list[tuple[bytes, bytes]], regular: Regular | None
@@ -141,22 +153,25 @@ class Crowd:
         group = self._groups.get(key)
         if group is None:
             return None
-        permit = self._admit()
-        if permit is None:
-            return None
-        request_id = b""
+        request_id = authorization = None
         for name, value in headers:
             if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
                 request_id = value
-        if not request_id:
+            elif name == b"authorization":
+                authorization = value
+        if request_id is None:
             request_id = b"%b%012x" % (self._prefix.encode(), next(self._numbers))
-        follower = Follower(connection, group, headers, request_id, permit)
+        follower = Follower(connection, group, headers, request_id)
         if regular is not None:
-            stay = self._regulars.stay(regular, permit, follower.leave)
-            if stay is None:
-                permit.release()
-                return None
-            follower.permit = stay
+            follower.stay = self._regulars.stay(regular, follower.leave)
+        else:
+            environment: str | None = DEFAULT_ENVIRONMENT
+            if group.is_of_stream:
+                environment = self._regulars.environment_of(authorization)
+            if environment is not None:
+                follower.stay = self._regulars.stay_in(environment)
+        if follower.stay is None:
+            return None
         group.followers[follower] = None
         return follower
 
@@ -183,11 +198,13 @@ class Crowd:
         if not large:
             after += body
         followers, group.followers = group.followers, {}
-        if _NEWS in head or (exchange.status == 200 and _MESSAGES in head):
+        if _NEWS in head:
             self.delivered += len(followers)
+        elif exchange.status == 200 and _MESSAGES in head:
+            self.delivered_of_streams += len(followers)
         for follower in followers:
             connection = follower.connection
-            follower.permit.release()
+            follower.release()
             follower.keep_alive &= exchange.keep_alive
             connection.write(b"%b%b%b" % (before, _ID % follower.request_id, after))
             if large:
@@ -209,9 +226,9 @@ class Crowd:
             del followers[first]
             group.followers = followers
             self._groups[group.key] = group
-            first.permit.release()
+            first.release()
             first.connection.serve(first, group)
             return
         for follower in followers:
-            follower.permit.release()
+            follower.release()
             follower.connection.serve(follower, None)

@@ -15,6 +15,7 @@ from shapes.http.admission import ConcurrencyError
 from shapes.http.body import BodyError
 from shapes.http.responder import Responder
 from shapes.http.responses import NO_CACHE, NO_STORE, PRIVATE, Header
+from shapes.kept import DiskError
 from shapes.library import OutOfBoundsError
 from shapes.readiness import NotReadyError
 from shapes.snapshots.snapshot import SnapshotError
@@ -25,6 +26,7 @@ _SURROGATE: Header = (b"surrogate-control", b"no-store")
 _KNOWN: Header = (b"electric-internal-known-error", b"true")
 _NO_CATALOG = "Cannot connect to the database to verify the shape. Please try again later."
 _NO_LOG = "Timeout waiting for replication client to be ready"
+_NO_DISK = "Shapes cannot be kept on disk right now; the log of pgtide says why"
 
 
 class CatalogUnavailableError(PgtideError):
@@ -69,6 +71,9 @@ async def answer_error(responder: Responder, error: Exception) -> None:
             await _unavailable(responder, str(error), 5)
         case LogMissingError():
             await _unavailable(responder, _NO_LOG, 5)
+        case DiskError() | OSError():
+            log.error("a request cannot be served: %s", error)
+            await _unavailable(responder, _NO_DISK, 10)
         case _:
             log.error("request failed", exc_info=error)
             await responder.send_json(500, [PRIVATE], {"error": "Internal server error"})

@@ -7,6 +7,7 @@ import logging
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from shapes.http.access_log import shown_path
 from shapes.http.framing import BODYLESS, CONTINUE, LAST_CHUNK, chunk, head
 from shapes.http.responses import SERVER, Header, Scope
 
@@ -139,14 +140,14 @@ class Exchange:
         try:
             await server.application(self.scope, self.receive, self.send)
             if not self.complete and not self.disconnected:
-                log.error("%s was not answered in full", self.scope["path"])
+                log.error("%s was not answered in full", shown_path(self.scope))
                 self.fail()
         except asyncio.CancelledError:
             # The client is gone; or else the server stops.
             if not self.disconnected:
                 self._connection.abort()
         except Exception as error:
-            log.error("%s failed", self.scope["path"], exc_info=error)
+            log.error("%s failed", shown_path(self.scope), exc_info=error)
             self.fail()
         finally:
             server.tasks.discard(self.task)

@@ -58,10 +58,14 @@ def refusal(status: int, server: tuple[bytes, bytes]) -> bytes:
     return b"%b\r\n%b" % (head(status, headers), body)
 
 
+MOST_FRAMED = 16
+
+
 class Frames:
     """Chunks of large pieces of bodies, made once for all who are sent the same bytes object.
 
-    Readers of one feed are served one after the other, so remembering the last one is enough.
+    Readers of one feed are served one after the other, and those who are behind read the same few
+    pieces, so remembering the last ones is enough.
     """
 
     def __init__(self, most: int) -> None:
@@ -69,13 +73,21 @@ class Frames:
         self._most = most
         self._data = b""
         self._frames: list[bytes] = []
+        self._former: dict[int, tuple[bytes, list[bytes]]] = {}
+        """By the identity of the data, which is kept with them."""
 
     def of(self, data: bytes) -> list[bytes]:
         """The chunks of `data`."""
         if data is not self._data:
-            most = self._most
-            self._frames = [
-                chunk(data[start : start + most]) for start in range(0, len(data), most)
-            ]
-            self._data = data
+            self._data, self._frames = self._found(data)
         return self._frames
+
+    def _found(self, data: bytes) -> tuple[bytes, list[bytes]]:
+        found = self._former.get(id(data))
+        if found is None:
+            most = self._most
+            frames = [chunk(data[start : start + most]) for start in range(0, len(data), most)]
+            found = self._former[id(data)] = data, frames
+            if len(self._former) > MOST_FRAMED:
+                del self._former[next(iter(self._former))]
+        return found

@@ -102,7 +102,8 @@ class Front:
         if scope["path"].strip("/") == "v1/shape" and await self._answered(responder):
             return None
         try:
-            await asyncio.wait_for(self._ready.wait(), WAIT_SECONDS)
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._ready.wait()
         except TimeoutError:
             error = NotReadyError(reason(self._board.stage))
             if scope["path"].startswith("/v1/stream/"):

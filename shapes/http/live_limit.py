@@ -1,4 +1,8 @@
-"""How many live requests each environment may have waiting at a time, over all nodes."""
+"""How many live requests each environment may have waiting at a time, over all nodes.
+
+They hold a connection and a position, so there may be many more of them than of requests that are being
+worked on (shapes/http/admission.py), and they must not keep these out.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ class LiveLimit:
         others: Sequence[memoryview[float]] = (),
     ) -> None:
         """`own` and `others` (of the other nodes) have SLOTS numbers each."""
-        self._limit = limit
+        self.limit = limit
         self._own = memoryview(bytearray(8 * SLOTS)).cast("d") if own is None else own
         self._all = [self._own, *others]
 
@@ -31,7 +35,7 @@ class LiveLimit:
         """From now on there is one more; False if that would be one too many."""
         slots = _slots(environment)
         for slot in slots:
-            if sum([numbers[slot] for numbers in self._all]) < self._limit:
+            if sum([numbers[slot] for numbers in self._all]) < self.limit:
                 break
         else:
             return False

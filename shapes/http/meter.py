@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from engine.metrics.numbers import Metric, Number, Numbers, Region
+from shapes import stream_meter
 
 if TYPE_CHECKING:
     from shapes.http.exchange import Exchange
@@ -81,6 +82,7 @@ METRICS = (
         LAG, "gauge", "How far the slowest node is behind the log, in bytes of WAL.", merge="max"
     ),
     Metric(HORIZON_AGE, "gauge", "Age of the oldest change that can be resumed from.", merge="max"),
+    *stream_meter.METRICS,
 )
 
 
@@ -101,6 +103,7 @@ class NodeMeter:
         self._deliveries = {mode: region.number(DELIVERIES, mode) for mode in MODES}
         self._delivered: dict[Mode, int] = dict.fromkeys(MODES, 0)
         self._snapshot_time = region.histogram(SNAPSHOT_TIME)
+        self.streams = stream_meter.StreamMeter(region)
 
     def admission(self) -> tuple[list[Number], list[list[Number]], list[Number]]:
         """Per pool: what this node has admitted, what the others have, what it has rejected."""

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from shapes.access.authority import Authority
-from shapes.access.grant import Grant
+from shapes.access.grant import AuthenticationError, Grant
 from shapes.access.leases import Lease, Leases
 from shapes.definition import Definition
-from shapes.http.admission import Permit
 from shapes.http.live_limit import LiveLimit
 from shapes.http.responses import Header, Scope
 
@@ -65,24 +64,20 @@ class Regular:
 
 
 class Stay:
-    """That a regular waits. Release it whatever happens; twice does no harm."""
+    """That somebody waits. Release it whatever happens; twice does no harm."""
 
-    __slots__ = ("_lease", "_permit", "_regular", "_regulars")
+    __slots__ = ("_environment", "_lease", "_regulars")
 
-    def __init__(
-        self, regulars: Regulars, regular: Regular, permit: Permit, lease: Lease | None
-    ) -> None:
+    def __init__(self, regulars: Regulars, environment: str, lease: Lease | None) -> None:
         self._regulars: Regulars | None = regulars
-        self._regular = regular
-        self._permit = permit
+        self._environment = environment
         self._lease = lease
 
     def release(self) -> None:
         regulars, self._regulars = self._regulars, None
         if regulars is not None:
-            self._permit.release()
             regulars.leases.release(self._lease)
-            regulars.limit.give(self._regular.grant.environment)
+            regulars.limit.give(self._environment)
 
 
 class Regulars:
@@ -133,11 +128,24 @@ class Regulars:
         """Forget those who have not come since the last time."""
         self._recent, self._former = {}, self._recent
 
-    def stay(self, regular: Regular, permit: Permit, end: Callable[[], None]) -> Stay | None:
+    def stay(self, regular: Regular, end: Callable[[], None]) -> Stay | None:
         """Let a regular wait; None if too many do. `end` is called if the grant ends meanwhile."""
-        if not self.limit.take(regular.grant.environment):
+        environment = regular.grant.environment
+        if not self.limit.take(environment):
             return None
-        return Stay(self, regular, permit, self.leases.begin(regular.grant, end))
+        return Stay(self, environment, self.leases.begin(regular.grant, end))
+
+    def stay_in(self, environment: str) -> Stay | None:
+        """Let somebody wait with another one, whose grant is the same; None if too many do."""
+        return Stay(self, environment, None) if self.limit.take(environment) else None
+
+    def environment_of(self, authorization: bytes | None) -> str | None:
+        """That of a credential, None if it is no good."""
+        text = None if authorization is None else authorization.decode("latin-1")
+        try:
+            return self._authority.authenticate(text, public=True).environment
+        except AuthenticationError:
+            return None
 
 
 _NAMES = ("cursor", "handle", "live", "offset", "shape_id")

@@ -92,6 +92,8 @@ class Server:
         self.idle_seconds = min(FAREWELL_SECONDS, self.idle_seconds)
         self._refuse()
         self._on_stop()
+        # Of what was accepted at the same moment we hear only now.
+        await asyncio.sleep(0)
         deadline = self.now() + seconds
         while self.connections and self.now() < deadline:
             for connection in list(self.connections):
@@ -110,6 +112,7 @@ class Server:
         """Accept no more, and wait for so long until every connection has come to an end in its own
         time: after the answer that is under way, or because nothing is asked. `stop` comes next."""
         self._refuse()
+        await asyncio.sleep(0)
         deadline = self.now() + seconds
         while self.connections and self.now() < deadline:
             await asyncio.sleep(0.1)

@@ -21,6 +21,7 @@ READ = "read"
 SECRET_PARAMETERS = ("secret", "api_secret")
 
 _NO_SECRET = "Unauthorized - Invalid API secret"
+_ENDED = "Unauthorized - the credential has ended meanwhile: ask again with a new one"
 
 
 class ShapeAccess:
@@ -66,6 +67,12 @@ class ShapeAccess:
         if grant.unlimited:
             return request
         return replace(request, definition=_narrowed(request.definition, grant))
+
+    def check_end(self, grant: Grant | None) -> None:
+        """For answers that had to be waited for. Raises AuthenticationError if what allowed them has
+        ended meanwhile."""
+        if grant is not None and not self._authority.counts(grant):
+            raise AuthenticationError(_ENDED)
 
     def check_deletion(self, grant: Grant | None) -> None:
         """Raises ForbiddenError for tokens: they are for reading."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from engine.configuration.access_keys import DEFAULT_ENVIRONMENT
 from engine.configuration.settings import Settings
 from shapes.access.authority import Authority
 from shapes.access.grant import Grant
@@ -12,11 +13,12 @@ from shapes.definition import Definition
 from shapes.definitions import Definitions
 from shapes.following.feed import Batch, RotatedError
 from shapes.following.tail import Tail
-from shapes.http.admission import Admission, Permit, Pool
+from shapes.http.admission import Admission, ConcurrencyError, Permit, Pool
 from shapes.http.answer import Answer, send_must_refetch, send_preflight, send_subset
 from shapes.http.body import merged, read_body
 from shapes.http.errors import CatalogUnavailableError, answer_error, answer_refusal
 from shapes.http.exchange import STREAM
+from shapes.http.live_limit import LiveLimit
 from shapes.http.polling import Polls
 from shapes.http.request import (
     Parameters,
@@ -57,6 +59,7 @@ class ShapeEndpoint:
         polls: Polls,
         streams: Streams,
         admission: Admission,
+        limit: LiveLimit,
         authority: Authority,
     ) -> None:
         self._settings = settings
@@ -67,6 +70,7 @@ class ShapeEndpoint:
         self._polls = polls
         self._streams = streams
         self._admission = admission
+        self._limit = limit
         self._access = ShapeAccess(settings, authority)
         self._cache = (
             f"public, max-age={settings.cache_max_age}, "
@@ -92,7 +96,7 @@ class ShapeEndpoint:
                     if responder.method == "POST":
                         parameters = merged(parameters, await read_body(responder.receive))
                     request = self._access.narrowed(read_request(parameters), responder.grant)
-                    await self._get(responder, request, permit)
+                    await self._counted(responder, request, permit)
             case "DELETE":
                 await self._delete(responder, parameters)
             case _:
@@ -102,6 +106,19 @@ class ShapeEndpoint:
 
     def _pool(self, handle: str | None) -> Pool:
         return Pool.EXISTING if self._library.knows(handle) else Pool.INITIAL
+
+    async def _counted(self, responder: Responder, request: ShapeRequest, permit: Permit) -> None:
+        """Serve it, if it is not a live request too many: they give their permits back to wait. Tables
+        are not divided by environments. Raises ConcurrencyError."""
+        if not request.live:
+            await self._get(responder, request, permit)
+            return
+        if not self._limit.take(DEFAULT_ENVIRONMENT):
+            raise ConcurrencyError("live", self._limit.limit)
+        try:
+            await self._get(responder, request, permit)
+        finally:
+            self._limit.give(DEFAULT_ENVIRONMENT)
 
     async def _get(self, responder: Responder, request: ShapeRequest, permit: Permit) -> None:
         try:
@@ -113,7 +130,8 @@ class ShapeEndpoint:
             await send_must_refetch(responder, request, handle)
 
     async def follow(self, responder: Responder, request: ShapeRequest) -> None:
-        """Serve a shape on behalf of a route of its own, which has decided that it may be read.
+        """Serve a shape on behalf of a route of its own, which has decided that it may be read, and has
+        counted it if it is live.
 
         Errors that are not answered by starting over are raised.
         """
@@ -143,6 +161,7 @@ class ShapeEndpoint:
         if offset is Special.START:
             handle = await self._library.current(shape)
             chunk = await self._library.first_chunk(handle)
+            self._access.check_end(responder.grant)
             permit.swap()
             if request.private and isinstance(chunk.body, bytes):
                 return await self._at_once(responder, request, handle, shape, chunk)
@@ -160,9 +179,10 @@ class ShapeEndpoint:
                 extra = self._live(request, 0) if request.live else None
                 return await answer.send_chunk(chunk.body, extra)
         place = await self._library.place(shape, handle, offset)
+        self._access.check_end(responder.grant)
         if request.sse:
-            return await self._sse(responder, request, handle, place)
-        return await self._log(responder, request, handle, place)
+            return await self._sse(responder, request, handle, place, permit)
+        return await self._log(responder, request, handle, place, permit)
 
     async def _at_once(
         self,
@@ -225,6 +245,7 @@ class ShapeEndpoint:
             handle = await self._good_handle(request, shape)
             offset = request.offset
         rows = await self._subsets.read(shape, query)
+        self._access.check_end(responder.grant)
         await send_subset(responder, handle, shape, offset, rows)
 
     async def _now(self, responder: Responder, request: ShapeRequest, shape: Shape) -> None:
@@ -236,7 +257,12 @@ class ShapeEndpoint:
         await answer.send_messages([up_to_date(position.lsn)])
 
     async def _log(
-        self, responder: Responder, request: ShapeRequest, handle: Handle, place: Place
+        self,
+        responder: Responder,
+        request: ShapeRequest,
+        handle: Handle,
+        place: Place,
+        permit: Permit,
     ) -> None:
         shape = place.feed.shape
         cache = _LIVE_CACHE if request.live else self._cache
@@ -249,7 +275,7 @@ class ShapeEndpoint:
                 answer = Answer(responder, handle, shape, request, place.position, cache)
                 if await answer.confirmed(self._live(request, place.position.lsn)):
                     return None
-            changed, batch = await self._wait(place, responder.grant)
+            changed, batch = await self._wait(place, responder.grant, permit)
             if not changed:
                 # Something may have come since the patience ended.
                 reading = await self._library.read(place, self._settings.chunk_bytes)
@@ -277,12 +303,17 @@ class ShapeEndpoint:
             del reading, messages
             return await answer.send_file(file, extra)
 
-    async def _wait(self, place: Place, grant: Grant | None) -> tuple[bool, Batch | None]:
+    async def _wait(
+        self, place: Place, grant: Grant | None, permit: Permit
+    ) -> tuple[bool, Batch | None]:
         """Whether something comes in time, and the batch if it is at hand."""
+        permit.rest()
         try:
             return await self._polls.wait(place.feed, self._tail.processed, grant)
         except RotatedError as error:
             raise MustRefetchError(None) from error
+        finally:
+            permit.go_on()
 
     async def _timed_out(
         self, responder: Responder, request: ShapeRequest, handle: Handle, place: Place
@@ -301,7 +332,12 @@ class ShapeEndpoint:
         return [(b"electric-cursor", b"%d" % cursor)]
 
     async def _sse(
-        self, responder: Responder, request: ShapeRequest, handle: Handle, place: Place
+        self,
+        responder: Responder,
+        request: ShapeRequest,
+        handle: Handle,
+        place: Place,
+        permit: Permit,
     ) -> None:
         # The client takes the header for its position at once, but throws away what comes before a
         # cut without an up-to-date: so it must be the position that was asked for.
@@ -318,6 +354,7 @@ class ShapeEndpoint:
         ]
         await responder.start(200, headers)
         if responder.method != "HEAD":
+            permit.rest()
             sink = responder.scope["extensions"][STREAM]
             await self._streams.run(place, sink, responder.grant)
         await responder.send({"type": "http.response.body", "body": b""})

@@ -106,7 +106,9 @@ class Walk:
             if not place.path:
                 raise PathError("a member without a name cannot be written")
             parents = self._all(place.path[:-1], root)
-            self._write(parents[0].value if parents else None, _text(place.path[-1]), value)
+            # On the way through a member that is called `*` an array is a copy, which nobody sees.
+            parent = _flat(parents[0].value, parents[0].depth) if parents else None
+            self._write(parent, _text(place.path[-1]), value)
 
     def _all(self, components: Path, root: Json) -> list[_Place]:
         places = [_Place((), root, 0)]

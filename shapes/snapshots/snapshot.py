@@ -22,6 +22,7 @@ from shapes.following.activation import OutOfLogError, collect
 from shapes.following.encoder import Entry
 from shapes.following.feed import RotatedError
 from shapes.following.tail import Tail
+from shapes.kept import DiskError
 from shapes.readiness import NotReadyError
 from shapes.shape import Handle, Shape
 from shapes.snapshots.snapshot_rows import presented
@@ -144,6 +145,18 @@ class Snapshots:
         taking = _Taking(self._store, handle, record, self._chunk_bytes, self._notify)
         began = time.monotonic()
         try:
+            await self._try(shape, taking, prepare)
+        except (OSError, DiskError) as error:
+            log.error("what became of a snapshot cannot be written down: %s", error)
+        finally:
+            event = self._changed.pop(handle)
+            event.set()
+            self.on_taken(taking.done, time.monotonic() - began, taking.rows)
+
+    async def _try(
+        self, shape: Shape, taking: _Taking, prepare: Callable[[], Awaitable[None]]
+    ) -> None:
+        try:
             await self._tail.connected()
             await prepare()
             # Transactions that the log has now and the snapshot does not see: see `_stitch`.
@@ -177,10 +190,6 @@ class Snapshots:
         except BaseException:
             taking.publish(state="failed", error="the node was stopped")
             raise
-        finally:
-            event = self._changed.pop(handle)
-            event.set()
-            self.on_taken(taking.done, time.monotonic() - began, taking.rows)
 
     async def _stitch(
         self, shape: Shape, visibility: Visibility, window: Offset, cutoff: str | None
@@ -323,7 +332,11 @@ class _Taking:
 
     async def _write(self, pieces: list[bytes]) -> None:
         number = len(self._record.chunks)
-        size = await asyncio.to_thread(self._store.write_chunk, self._handle, number, pieces)
+        try:
+            size = await asyncio.to_thread(self._store.write_chunk, self._handle, number, pieces)
+        except OSError as error:
+            # Not to be taken for one of the connection that the rows come from.
+            raise _unwritten(error) from error
         self.publish(chunks=(*self._record.chunks, size))
 
     def _take_first_line(self, data: bytes) -> bytes:
@@ -336,6 +349,11 @@ class _Taking:
         self._pieces = []
         self._visibility = Visibility.parse(data[:end].decode())
         return data[end + 1 :]
+
+
+def _unwritten(error: OSError | DiskError) -> SnapshotError:
+    log.error("a snapshot cannot be written: %s", error)
+    return SnapshotError("Snapshot cannot be written; the log of pgtide says why")
 
 
 def without_values(error: asyncpg.PostgresError) -> str:
@@ -358,5 +376,7 @@ def explain(error: Exception) -> str:
         return error.message
     if isinstance(error, (DatabaseSetupError, NotReadyError, SnapshotError)):
         return str(error)
+    if isinstance(error, (OSError, DiskError)):
+        return str(_unwritten(error))
     log.error("snapshot failed", exc_info=error)
     return "Snapshot creation failed"

@@ -20,6 +20,7 @@ from struct import Struct
 import lmdb
 import orjson
 
+from shapes.kept import writing
 from shapes.shape import Handle, new_generation
 
 INLINE_BYTES = 16 << 10
@@ -71,7 +72,10 @@ class _Current:
 
 
 class SnapshotStore:
-    """Where nodes share snapshots. Every method is quick; several processes may call at once."""
+    """Where nodes share snapshots. Every method is quick; several processes may call at once.
+
+    Whatever writes raises DiskError, and OSError for a chunk of its own file.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +100,7 @@ class SnapshotStore:
         A snapshot is current if it belongs to this `epoch` of the log, has not been retired, its maker
         has not failed, and it is `worthwhile`.
         """
-        with self._env.begin(write=True) as txn:
+        with writing(self._env) as txn:
             current = self._current(txn, shape_hash)
             record = self._record(txn, Handle(shape_hash, current.generation))
             if (
@@ -121,7 +125,7 @@ class SnapshotStore:
         with self._env.begin() as txn:
             current = self._current(txn, shape_hash)
         if current.generation <= max(current.retired, epoch):
-            with self._env.begin(write=True) as txn:
+            with writing(self._env) as txn:
                 current = self._current(txn, shape_hash)
                 if current.generation <= max(current.retired, epoch):
                     generation = new_generation(max(current.generation, current.retired, epoch))
@@ -153,7 +157,7 @@ class SnapshotStore:
     def update(self, handle: Handle, record: SnapshotRecord) -> SnapshotRecord:
         """Replace a record; its owner's privilege."""
         record = replace(record, changed=time.time())
-        with self._env.begin(write=True) as txn:
+        with writing(self._env) as txn:
             self._put(txn, handle, record)
         return record
 
@@ -162,7 +166,7 @@ class SnapshotStore:
 
         With `lsn` (where the table was truncated or altered) a snapshot that was taken after it stays.
         """
-        with self._env.begin(write=True) as txn:
+        with writing(self._env) as txn:
             current = self._current(txn, shape_hash)
             record = self._record(txn, Handle(shape_hash, current.generation))
             if lsn is not None and record is not None and record.lsn > lsn:
@@ -174,7 +178,7 @@ class SnapshotStore:
     def delete(self, shape_hash: int) -> int:
         """End a shape on request; the deletion's number, for `deletions`."""
         self.retire(shape_hash)
-        with self._env.begin(write=True, db=self._deletions) as txn:
+        with writing(self._env, self._deletions) as txn:
             cursor = txn.cursor()
             number = _SHAPE.unpack(cursor.key())[0] + 1 if cursor.last() else 1
             txn.put(_SHAPE.pack(number), _SHAPE.pack(shape_hash))
@@ -196,7 +200,7 @@ class SnapshotStore:
         size = sum(map(len, pieces)) + 2
         if size <= INLINE_BYTES:
             body = b"[%b]" % b"".join(pieces)
-            with self._env.begin(write=True, db=self._snapshots) as txn:
+            with writing(self._env, self._snapshots) as txn:
                 txn.put(_SNAPSHOT.pack(*handle) + b"%d" % number, body)
         else:
             with self.chunk_path(handle, number).open("wb") as file:
@@ -217,7 +221,7 @@ class SnapshotStore:
 
     def remove(self, handle: Handle) -> None:
         """Delete a snapshot with its bodies."""
-        with self._env.begin(write=True, db=self._snapshots) as txn:
+        with writing(self._env, self._snapshots) as txn:
             record = self._record(txn, handle)
             prefix = _SNAPSHOT.pack(*handle)
             cursor = txn.cursor()
@@ -237,7 +241,7 @@ class SnapshotStore:
     def forget(self, handle: Handle) -> None:
         """Delete a snapshot, and that there ever was one of its shape, unless others came after it."""
         self.remove(handle)
-        with self._env.begin(write=True) as txn:
+        with writing(self._env) as txn:
             current = self._current(txn, handle.hash)
             if current == _Current(handle.generation):
                 txn.delete(_SHAPE.pack(handle.hash), db=self._shapes)

@@ -21,14 +21,17 @@ INLINE_BYTES: Final = 8192
 
 CLOSED: Final = 1
 GONE: Final = 2
+MADE: Final = 4
+"""A fork was made. Other streams are made by their first message, or are nobody's concern before."""
 
 _HEADER = Struct(">qqiiqi")
 _LEFT_OUT = -1
 
 
 class Notice(NamedTuple):
-    """Something became of a stream: `messages` were appended at `position`, or it was closed (`flags`),
-    or both. `created_us` is in microseconds since 1970. `data` is None if it was left out."""
+    """Something became of a stream: `messages` were appended at `position`, or it was closed or made
+    (`flags`), or both. `created_us` is in microseconds since 1970. `data` is None if it was left
+    out."""
 
     stream_id: int
     position: int

@@ -69,6 +69,7 @@ class StreamState:
     head: int
     tail: int
     size: int
+    """Bytes before the tail, those that were dropped or inherited as well."""
     closed: bool
     ttl: int | None
     expires_at: float | None

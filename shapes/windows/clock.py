@@ -89,10 +89,8 @@ class WindowClock:
             await asyncio.sleep(PERIOD_SECONDS)
             if self._database.resting or not self._tail.active:
                 continue
-            for _, routes in self._tail.routing.windows():
-                # While another one moved, all its subscribers may have gone.
-                if routes.subscribers and self._is_due(routes) and _is_followed(routes):
-                    await self._try_to_move(_described(routes))
+            for followed in self._due():
+                await self._try_to_move(followed)
 
     async def bring(self, shape: Shape) -> None:
         """Let the window of a shape be where it belongs, for somebody who is about to read its rows.
@@ -104,7 +102,7 @@ class WindowClock:
         followed = _Followed(shape.table, shape.window, _needed(shape))
         self._ledger.join(followed.key, followed.columns)
         deadline = time.monotonic() + REACH_SECONDS
-        while not self._is_near(followed):
+        while not self._has_reached(followed, late=1):
             if await self._move(followed):
                 return
             if time.monotonic() > deadline:
@@ -122,6 +120,14 @@ class WindowClock:
         now = time.time() + self._ahead - late * step
         return cutoff_at(followed.window, step, now, date=is_date(followed.window, followed.table))
 
+    def _due(self) -> list[_Followed]:
+        """What to move now. Told at once: subscribers come and go whenever somebody waits."""
+        return [
+            _described(routes)
+            for _, routes in self._tail.routing.windows()
+            if self._is_due(routes) and _is_followed(routes)
+        ]
+
     def _is_due(self, routes: WindowRoutes) -> bool:
         table = next(iter(routes.subscribers)).shape.table
         followed = _Followed(table, routes.window, frozenset())
@@ -129,9 +135,10 @@ class WindowClock:
             return False
         return time.monotonic() >= self._not_before.get(followed.key, 0.0)
 
-    def _is_near(self, followed: _Followed) -> bool:
+    def _has_reached(self, followed: _Followed, *, late: int = 0) -> bool:
+        """Whether a cut-off is where it belongs now, or did so many steps ago."""
         cutoff = self._cutoff(followed)
-        return cutoff is not None and cutoff >= self._place(followed, late=1)
+        return cutoff is not None and cutoff >= self._place(followed, late=late)
 
     def _cutoff(self, followed: _Followed) -> str | None:
         """At the end of the log."""
@@ -141,7 +148,8 @@ class WindowClock:
 
     async def _try_to_move(self, followed: _Followed) -> None:
         try:
-            if not await self._move(followed):
+            # While others moved, another node may have moved this one.
+            if self._has_reached(followed) or not await self._move(followed):
                 return
             delay = self._step(followed) / 20
         except Exception as error:

@@ -10,6 +10,8 @@ from typing import Any
 import lmdb
 import orjson
 
+from shapes.kept import writing
+
 CLAIM_SECONDS = 4.0
 """Whoever has not moved a window by then is not waited for."""
 
@@ -17,7 +19,7 @@ CLAIM_SECONDS = 4.0
 class WindowLedger:
     """Per window: the columns that the shapes with it read, and which node is about to move it.
 
-    Every method is quick; several processes may call.
+    Every method is quick; several processes may call. Whatever writes raises DiskError.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,13 +35,13 @@ class WindowLedger:
         with self._env.begin() as txn:
             known, _ = _entry(txn.get(window))
         if not known.issuperset(columns):
-            with self._env.begin(write=True) as txn:
+            with writing(self._env) as txn:
                 known, claimed = _entry(txn.get(window))
                 _put(txn, window, known.union(columns), claimed)
 
     def claim(self, window: bytes, columns: Iterable[str]) -> set[str] | None:
         """The columns that rows must come with, if nobody else is about to move the window."""
-        with self._env.begin(write=True) as txn:
+        with writing(self._env) as txn:
             known, claimed = _entry(txn.get(window))
             now = time.time()
             if claimed <= now < claimed + CLAIM_SECONDS:
@@ -50,7 +52,7 @@ class WindowLedger:
 
     def release(self, window: bytes, gone: Iterable[str] = ()) -> None:
         """The window has been moved. Columns that are `gone` need not be asked for again."""
-        with self._env.begin(write=True) as txn:
+        with writing(self._env) as txn:
             known, _ = _entry(txn.get(window))
             _put(txn, window, known.difference(gone), 0.0)
 

@@ -1,5 +1,5 @@
 // Pages in a headless Chromium. Commands are lines of JSON on stdin, each gets one line on stdout:
-//   {open: url}          → {}: in a new page with an empty storage, in place of the one before
+//   {open: url}          → {}: a page with an empty storage and cache, in place of the one before
 //   {beside: url}        → {}: in another browser window with a storage of its own; the one before stays,
 //                          hidden from these commands until {back: true}
 //   {reload: true}       → {}: the same page again, with its storage and cache
@@ -14,7 +14,7 @@
 import readline from "node:readline"
 import { chromium } from "playwright-core"
 
-const WAIT_MILLISECONDS = 40_000
+const WAIT_MILLISECONDS = 60_000
 const browser = await chromium.launch({
   executablePath: process.argv[2],
   args: [
@@ -24,14 +24,31 @@ const browser = await chromium.launch({
 })
 const CORS = { "access-control-allow-origin": "*", "access-control-expose-headers": "*" }
 let windows = [] // of {page, problems, asked}, the one that commands are for last
+// Emptied for each page: a new one costs a second of CPU time.
+const first = await (await browser.newContext()).newPage()
+const devtools = await first.context().newCDPSession(first)
 
 async function open(url) {
   await close()
-  return beside(url)
+  return show(first, url)
 }
 
 async function beside(url) {
-  const page = await (await browser.newContext()).newPage()
+  return show(await (await browser.newContext()).newPage(), url)
+}
+
+async function empty() {
+  first.removeAllListeners()
+  await first.unrouteAll({ behavior: "ignoreErrors" })
+  const { origin } = new URL(first.url())
+  await first.goto("about:blank")
+  await first.emulateMedia({ colorScheme: null })
+  await first.context().clearCookies()
+  await devtools.send("Network.clearBrowserCache")
+  if (origin !== "null") await devtools.send("Storage.clearDataForOrigin", { origin, storageTypes: "all" })
+}
+
+async function show(page, url) {
   const problems = []
   const asked = []
   windows.push({ page, problems, asked })
@@ -55,7 +72,7 @@ async function beside(url) {
 
 async function close() {
   const problems = windows.flatMap((one) => one.problems)
-  for (const { page } of windows.splice(0)) await page.context().close()
+  for (const { page } of windows.splice(0)) await (page === first ? empty() : page.context().close())
   return { problems }
 }
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 PROGRAM = Path(__file__).with_name("reader.mjs")
-WAIT_SECONDS = 40.0
+WAIT_SECONDS = 60.0
 
 Rows = dict[str, dict[str, Any]]
 

@@ -13,7 +13,7 @@ from browser import Browser
 from psycopg.types.json import Jsonb
 from runs_server import RunsServer
 
-SECONDS = 15.0
+SECONDS = 60.0
 """As long as a long poll may take to begin or to end."""
 
 

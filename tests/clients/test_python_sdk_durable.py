@@ -16,7 +16,7 @@ import pgtide
 import pgtide.sync
 
 KEY = RunsServer.root_key
-PATIENCE = 40.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ import pgtide.sync
 from pgtide import Run, RunStatus
 
 KEY = RunsServer.root_key
-PATIENCE = 30.0
+PATIENCE = 60.0
 README = Path(__file__).resolve().parents[2] / "client" / "README.md"
 
 

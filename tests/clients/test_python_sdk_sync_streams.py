@@ -14,8 +14,8 @@ import pgtide
 import pgtide.sync
 
 KEY = RunsServer.root_key
-PATIENCE = 40.0
-STOP_SECONDS = 3.0
+PATIENCE = 60.0
+STOP_SECONDS = 30.0
 
 
 @pytest.fixture

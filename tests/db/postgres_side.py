@@ -31,9 +31,9 @@ async def table_of(connection: psycopg.AsyncConnection, name: str, schema: str =
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for what another task or process brings about."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not await condition():
-        assert time.monotonic() < deadline, "it did not happen within 10 s"
+        assert time.monotonic() < deadline, "it did not happen within a minute"
         await asyncio.sleep(0.01)
 
 

@@ -11,7 +11,6 @@ import psycopg
 import pytest
 
 from engine.lsn import Offset
-from engine.postgres.migrate import migrate
 from shapes.database import Database
 from shapes.streams.refusals import (
     Refusal,
@@ -124,7 +123,6 @@ class Scene:
 
 @asynccontextmanager
 async def open_scene(database: str, connection: psycopg.AsyncConnection) -> AsyncGenerator[Scene]:
-    await migrate(database, publish=False)
     own, place = Counted(database), Place()
     try:
         yield Scene(StreamStore(own, place), own, place, connection)

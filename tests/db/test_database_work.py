@@ -100,7 +100,7 @@ async def test_a_cancelled_writer_leaves_nothing_behind(
         task = asyncio.create_task(write(writer))
         await begun.wait()
         task.cancel()
-        await asyncio.wait([task], timeout=5)
+        await asyncio.wait([task], timeout=30)
         assert task.cancelled()
         for _ in range(WRITERS):
             async with writer.work() as work:

@@ -20,8 +20,10 @@ from demo.workload import Completed, Created, Event, Failed, Progressed, Started
 from engine.postgres.migrate import migrate
 from engine.processes import lifeline
 
+pytestmark = pytest.mark.migrated
+
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 30.0
+PATIENCE = 60.0
 PAYLOAD = {"source": "inbox/interview-1.wav"}
 RUN = Created("run_demo_1", "transcribe-audio", ["customer:ada", "region:eu"], None, PAYLOAD)
 SIBLINGS = [Created(f"run_demo_{name}", "t", [], "batch_demo_1", {}) for name in ("a", "b")]
@@ -29,7 +31,6 @@ SIBLINGS = [Created(f"run_demo_{name}", "t", [], "batch_demo_1", {}) for name in
 
 @pytest.fixture
 async def connection(database: str) -> AsyncIterator[psycopg.AsyncConnection]:
-    await migrate(database, publish=False)
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
         yield connection
 
@@ -177,6 +178,7 @@ async def test_the_fleet_outlives_a_lost_connection(
         assert process.poll() is None
 
 
+@pytest.mark.migrated(False)
 async def test_the_fleet_waits_for_the_schema(database: str) -> None:
     with fleet(database) as process:
         assert process.stderr is not None

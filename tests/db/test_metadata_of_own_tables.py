@@ -8,13 +8,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from engine.postgres.migrate import migrate
 from engine.runs.table import RunTable
 from shapes.database import Database, DatabaseUnavailableError
 from shapes.runs.metadata import MetadataChange, RunMetadata
 from shapes.runs.new_run import InvalidRunError
 from shapes.runs.run_changes import NoSuchRunError
 from shapes.runs.run_conditions import MissingColumnError
+
+pytestmark = pytest.mark.migrated
 
 COLUMNS = {
     "id": "Key",
@@ -38,7 +39,6 @@ def table(**without: None) -> RunTable:
 
 @pytest.fixture
 async def writer(database: str, connection: psycopg.AsyncConnection) -> AsyncIterator[Database]:
-    await migrate(database, publish=False)
     name = connection.info.dbname
     await connection.execute(f"alter database {name} set timezone = 'Asia/Tokyo'".encode())
     made = Database(database, 6, 10.0)

@@ -21,6 +21,8 @@ from shapes.runs.run_store import RunStore
 from shapes.runs.trigger_keys import TriggerKeys, TriggerKeyStore
 from shapes.runs.triggering import Triggering
 
+pytestmark = pytest.mark.migrated
+
 REQUEST = TriggerKeys(request=b"12345678")
 
 
@@ -38,6 +40,7 @@ async def refusal(url: str, run: NewRun | None = None) -> tuple[int, str, bool]:
     return refused.value.status, str(refused.value), final
 
 
+@pytest.mark.migrated(False)
 async def test_without_the_schema(database: str, connection: psycopg.AsyncConnection) -> None:
     status, message, final = await refusal(database)
     assert (status, final) == (503, True)
@@ -53,7 +56,6 @@ async def test_without_the_schema(database: str, connection: psycopg.AsyncConnec
 async def test_without_the_right_to_write(
     database: str, connection: psycopg.AsyncConnection, role: str
 ) -> None:
-    await migrate(database, publish=False)
     await connection.execute(
         f"grant usage on schema pgtide to {role};"
         f"grant select on all tables in schema pgtide to {role}".encode()
@@ -67,7 +69,6 @@ async def test_without_the_right_to_write(
 async def test_a_constraint_of_the_users(
     database: str, connection: psycopg.AsyncConnection
 ) -> None:
-    await migrate(database, publish=False)
     await connection.execute("alter table pgtide.runs add constraint few check (payload = 'x')")
     run = new_run("t", {"payload": "secret"}, datetime.now(UTC))
     status, message, final = await refusal(database, run)
@@ -78,7 +79,6 @@ async def test_a_constraint_of_the_users(
 async def test_who_may_not_read_is_told_what_to_grant(
     database: str, connection: psycopg.AsyncConnection, role: str
 ) -> None:
-    await migrate(database, publish=False)
     lookups = Database(as_role(database, role), 6, 10.0)
     try:
         await connection.execute(f"grant usage on schema pgtide to {role}".encode())

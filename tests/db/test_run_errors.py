@@ -9,12 +9,11 @@ import pytest
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
-from engine.postgres.migrate import migrate
+pytestmark = pytest.mark.migrated
 
 
 @pytest.fixture
 async def backend(database: str, connection: psycopg.AsyncConnection) -> psycopg.AsyncConnection:
-    await migrate(database, publish=False)
     await connection.execute("set timezone = 'Asia/Tokyo'")
     return connection
 

@@ -7,11 +7,13 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 import psycopg
+import pytest
 
-from engine.postgres.migrate import migrate
 from engine.runs.table import RunTable
 from shapes.database import Database
 from shapes.runs.run_lookup import Found, RunLookup
+
+pytestmark = pytest.mark.migrated
 
 
 class _Counted(Database):
@@ -40,7 +42,6 @@ async def _lookup(
 async def test_many_questions_are_few_queries(
     database: str, connection: psycopg.AsyncConnection
 ) -> None:
-    await migrate(database, publish=False)
     await connection.execute(
         "insert into pgtide.runs (id, task, tags) "
         "select 'run_' || n, 'task-' || n, array['a', 'b'] from generate_series(1, 99) as n"
@@ -70,7 +71,6 @@ async def test_what_is_no_id_concerns_nobody_else(
 async def test_whoever_goes_leaves_the_others_their_answer(
     database: str, connection: psycopg.AsyncConnection
 ) -> None:
-    await migrate(database, publish=False)
     await connection.execute("insert into pgtide.runs (id, task) values ('a', 't'), ('b', 't')")
     async with _lookup(database) as (lookup, _):
         asking = [asyncio.create_task(lookup.run(one, "default")) for one in "abab"]

@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from engine.postgres.migrate import migrate
 from engine.runs.table import RunTable
 from shapes.database import Database
 from shapes.runs.new_run import InvalidRunError, new_run
@@ -20,6 +19,8 @@ from shapes.runs.run_list import RunList
 from shapes.runs.run_store import RunStore
 from shapes.runs.trigger_keys import TriggerKeys, TriggerKeyStore
 from shapes.runs.triggering import Triggering
+
+pytestmark = pytest.mark.migrated
 
 JOBS = """
     create type state as enum ('waiting', 'later', 'busy', 'ok', 'stopped');
@@ -83,7 +84,6 @@ class Runs:
 
 @pytest.fixture
 async def writing(database: str) -> AsyncGenerator[Database]:
-    await migrate(database, publish=False)
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
         name = connection.info.dbname
         await connection.execute(f"alter database {name} set timezone to 'Asia/Kolkata'".encode())

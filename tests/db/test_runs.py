@@ -8,12 +8,13 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from engine.postgres.migrate import migrate, sql_folder
+from engine.postgres.migrate import sql_folder
+
+pytestmark = pytest.mark.migrated
 
 
 @pytest.fixture
 async def backend(database: str, connection: psycopg.AsyncConnection) -> psycopg.AsyncConnection:
-    await migrate(database, publish=False)
     return connection
 
 
@@ -138,6 +139,8 @@ async def test_a_batch(backend: psycopg.AsyncConnection) -> None:
 
 async def test_progress_touches_no_index(backend: psycopg.AsyncConnection) -> None:
     """Only so do frequent updates stay cheap; an index on updated_at, say, would end that."""
+    if backend.info.server_version < 150000:
+        pytest.skip("what was counted cannot be asked for at once before Postgres 15")
     await backend.execute("insert into pgtide.runs (task) values ('t')")
     for percent in range(10):
         await backend.execute(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from postgres_choice import program
 from postgres_side import as_role, table_of
 from psycopg import errors
 
@@ -19,7 +20,7 @@ from engine.replication.slot import ensure_slot
 
 @pytest.fixture
 def psql(postgres: EmbeddedPostgres) -> Path:
-    return postgres.bin / "psql"
+    return program(postgres, "psql")
 
 
 def run(psql: Path, url: str, script: str, **variables: str) -> None:

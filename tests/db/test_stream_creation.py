@@ -22,6 +22,8 @@ from shapes.streams.storage.creation import NewStream
 from shapes.streams.storage.store import StreamStore
 from shapes.streams.stream import Outcome
 
+pytestmark = pytest.mark.migrated
+
 
 @pytest.fixture
 async def scene(database: str, connection: psycopg.AsyncConnection) -> AsyncIterator[Scene]:
@@ -111,7 +113,7 @@ async def test_an_open_transaction_keeps_nobody_from_confirming(scene: Scene) ->
     new = NewStream(environment="default", path="s", content_type="text/plain")
     async with scene.connection.transaction():
         await scene.append("s", b"x")
-        assert await asyncio.wait_for(scene.store.create(new), 5) == (state, False)
+        assert await asyncio.wait_for(scene.store.create(new), 30) == (state, False)
 
 
 async def test_only_one_of_many_makes_it(scene: Scene) -> None:

@@ -15,6 +15,8 @@ from psycopg.types.json import Json, Jsonb
 from engine.postgres.migrate import migrate
 from shapes.streams.notice import CLOSED, GONE, PREFIX, unpack_notices
 
+pytestmark = pytest.mark.migrated
+
 
 @pytest.fixture
 async def app(database: str, connect: Connect) -> psycopg.AsyncConnection:

@@ -18,10 +18,13 @@ from psycopg import sql
 
 from engine.configuration.settings import Settings
 from engine.doctor.streams import check_streams
-from engine.postgres.migrate import migrate
+from engine.metrics.numbers import Numbers
 from shapes.database import Database
+from shapes.stream_meter import DROPPED, METRICS, StreamMeter
 from shapes.streams.storage import keeper as keeper_module
 from shapes.streams.storage.keeper import StreamKeeper
+
+pytestmark = pytest.mark.migrated
 
 DAY = 86400
 
@@ -31,8 +34,8 @@ class Scene:
     database: Database
     connection: psycopg.AsyncConnection
 
-    def keeper(self, **settings: Any) -> StreamKeeper:
-        return StreamKeeper(self.database, Settings(**settings))
+    def keeper(self, meter: StreamMeter | None = None, **settings: Any) -> StreamKeeper:
+        return StreamKeeper(self.database, Settings(**settings), meter)
 
     async def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         cursor = await self.connection.execute(statement.encode(), values)
@@ -55,7 +58,6 @@ class Scene:
 
 @pytest.fixture
 async def scene(database: str, connection: psycopg.AsyncConnection) -> AsyncIterator[Scene]:
-    await migrate(database, publish=False)
     own = Database(database, 6, 10.0)
     try:
         yield Scene(own, connection)
@@ -70,7 +72,8 @@ def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_parts_come_and_go(scene: Scene) -> None:
-    keeper = scene.keeper()
+    region = Numbers().region(1, METRICS)
+    keeper = scene.keeper(StreamMeter(region))
     await keeper.round()
     assert await scene.parts() == [1]
     for path in ("a", "b", "c"):
@@ -101,6 +104,7 @@ async def test_parts_come_and_go(scene: Scene) -> None:
     await keeper.round()
     assert await scene.parts() == [4]
     assert await scene.run("select count(*) from pgtide.stream_chunks") == [(0,)]
+    assert region.number(DROPPED).value == 3
 
 
 async def test_parts_are_dropped_when_all_is_too_much(scene: Scene) -> None:
@@ -133,7 +137,7 @@ async def test_a_part_in_use_is_left_alone_for_now(
         await other.execute("select pgtide.append('b', 'x'::text)")
         await keeper.round()
         assert await scene.parts() == [1, 2, 3]
-        await asyncio.wait_for(scene.run("select pgtide.append('a', 'y'::text)"), 5)
+        await asyncio.wait_for(scene.run("select pgtide.append('a', 'y'::text)"), 30)
     await keeper.round()
     assert await scene.parts() == [2, 3]
 

@@ -18,6 +18,8 @@ from shapes.streams.storage import stream_lookup
 from shapes.streams.storage.creation import NewStream
 from shapes.streams.storage.store import StreamStore
 
+pytestmark = pytest.mark.migrated
+
 
 @pytest.fixture
 async def scene(database: str, connection: psycopg.AsyncConnection) -> AsyncIterator[Scene]:
@@ -87,6 +89,7 @@ async def test_what_is_not_on_disk_is_brought_there(scene: Scene) -> None:
         assert (await asking) is not None
 
 
+@pytest.mark.migrated(False)
 async def test_without_tables(database: str) -> None:
     own = Counted(database)
     store = StreamStore(own, Place())

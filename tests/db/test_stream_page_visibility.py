@@ -13,6 +13,8 @@ from stream_scene import Scene, open_scene
 
 from shapes.streams.refusals import BelowHorizonError
 
+pytestmark = pytest.mark.migrated
+
 
 @pytest.fixture
 async def scene(database: str, connection: psycopg.AsyncConnection) -> AsyncIterator[Scene]:
@@ -32,7 +34,7 @@ async def test_a_page_waits_until_its_messages_are_seen(scene: Scene, begin: int
     await asyncio.sleep(0.05)
     assert not reading.done()
     await scene.run("select pgtide.append('a', '3'::jsonb)")
-    page, chunks = await asyncio.wait_for(reading, 5)
+    page, chunks = await asyncio.wait_for(reading, 30)
     assert [(page.position, page.data)] == [(begin, b"3")]
     assert [(one.position, one.data) for one in chunks] == [(begin, b"3")]
 

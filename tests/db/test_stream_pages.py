@@ -16,6 +16,9 @@ from shapes.streams.refusals import (
     Refusal,
 )
 from shapes.streams.storage.creation import NewStream
+from shapes.streams.stream import Chunk
+
+pytestmark = pytest.mark.migrated
 
 
 @pytest.fixture
@@ -109,9 +112,15 @@ async def test_forks_of_forks_read_like_copies(scene: Scene, seed: int) -> None:
         assert state.tail == len(messages)
         for most in (1, 7, 1 << 20):
             assert await scene.all(path, most) == joint.join(messages)
+        rows = await scene.store.chunks(state, 0, 1 << 20)
+        assert state.size == sum(len(row.data) for row in rows)
+        begins = {row.position for row in rows}
         for position in range(state.tail):
-            chunks = await scene.store.chunks(state, position, chance.choice((1, 9, 1 << 20)))
+            most = chance.choice((1, 9, 40, 1 << 20))
+            chunks = await scene.store.chunks(state, position, most)
             assert chunks[0].position == position
+            if position in begins:
+                assert chunks == expected(rows, position, most)
             for one, following in pairwise(chunks):
                 assert one.end == following.position
             read = joint.join(chunk.data for chunk in chunks)
@@ -122,6 +131,38 @@ async def test_forks_of_forks_read_like_copies(scene: Scene, seed: int) -> None:
 
 
 # -- pages -----------------------------------------------------------------------------------------
+
+
+def expected(rows: list[Chunk], position: int, most: int) -> list[Chunk]:
+    """Those that begin within so many bytes from a position on."""
+    found: list[Chunk] = []
+    for row in rows:
+        if row.position >= position and sum(len(one.data) for one in found) < most:
+            found.append(row)
+    return found
+
+
+async def test_a_page_ends_where_its_bytes_end(scene: Scene) -> None:
+    """However unevenly the bytes are spread."""
+    chance = random.Random(3)
+    await scene.put("a", content_type="text/plain")
+    # Never in one piece by accident: large ones before, among and behind tiny ones.
+    sizes = [*(1 for _ in range(400)), 300_000, *(chance.choice((1, 2, 9000)) for _ in range(90))]
+    sizes += [5, *(2 for _ in range(300)), 70_000, 1]
+    await scene.run(
+        "select pgtide.append('a', repeat('x', size)) from unnest(%s::int[]) as size", sizes
+    )
+    state = await scene.found("a")
+    assert state.size == sum(sizes)
+    rows = await scene.store.chunks(state, 0, 1 << 24)
+    assert [len(row.data) for row in rows] == sizes
+    for most in (1, 2, 399, 400, 401, 9000, 65536, 300_400, 300_401, 10**6):
+        for position in (0, 1, 399, 400, 401, *chance.sample(range(state.tail), 12)):
+            wanted = expected(rows, position, most)
+            assert await scene.store.chunks(state, position, most) == wanted
+            page = await scene.store.page(state, position, most)
+            assert (page.position, page.end) == (position, wanted[-1].end)
+            assert page.data == b"".join(row.data for row in wanted)
 
 
 async def test_pages_begin_anywhere_and_end_at_rows(scene: Scene) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from exploring import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.configuration.settings import Settings
-from engine.postgres.migrate import migrate
 from shapes.access.authority import Authority
 from shapes.database import Database
 from shapes.streams.stream import offset_of
@@ -23,6 +23,8 @@ from shapes.streams.subscriptions.subscription import Ends, Key
 from shapes.streams.subscriptions.subscriptions import Claimed, Subscriptions
 from shapes.streams.subscriptions.tokens import Fence
 from shapes.streams.subscriptions.wakes import Wakes
+
+pytestmark = pytest.mark.migrated
 
 KEY = Key("default", "sub")
 BASE = "https://tide.example.com"
@@ -86,7 +88,6 @@ def _body(claimed: Claimed, acks: Mapping[str, int | str], done: bool) -> dict[s
 
 @pytest.fixture
 async def place(database: str, connection: psycopg.AsyncConnection) -> AsyncIterator[Place]:
-    await migrate(database, publish=False)
     made = Place(database, connection)
     try:
         yield made
@@ -162,10 +163,10 @@ async def test_a_stream_that_was_deleted_and_made_anew_is_another_one(place: Pla
 async def test_late_news_of_a_stream_that_was_there_before(place: Place) -> None:
     await place.append("a")
     await place.create(streams=["a"])
-    ((old,),) = await place.run("select id from pgtide.streams")
-    await place.run("delete from pgtide.streams")
+    ((old,),) = await place.run("select id from pgtide.streams where path = 'a'")
+    await place.run("delete from pgtide.streams where path = 'a'")
     await place.append("a")
-    ((new,),) = await place.run("select id from pgtide.streams")
+    ((new,),) = await place.run("select id from pgtide.streams where path = 'a'")
     assert not await place.ack(await place.claim(), a=1, done=True)
     for news in ([Ends("a", old, 9, False)], [Ends("a", new, 1, False), Ends("a", old, 9, False)]):
         assert await place.wakes.open({KEY: news}) == set()
@@ -215,7 +216,7 @@ async def test_only_the_present_wake_may_speak(place: Place) -> None:
 async def test_what_the_log_told_counts_before_the_table_shows_it(place: Place) -> None:
     await place.append("a")
     await place.create(streams=["a"], pattern="e/*")
-    ((number,),) = await place.run("select id from pgtide.streams")
+    ((number,),) = await place.run("select id from pgtide.streams where path = 'a'")
     assert await place.wakes.open({KEY: [Ends("a", number, 3, False)]}) == set()
     claimed = await place.claim()
     (link,) = claimed.links
@@ -253,7 +254,10 @@ PART = st.sampled_from(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(
+    max_examples=examples(60),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     st.lists(PART, min_size=1, max_size=5),
     st.lists(

@@ -24,6 +24,8 @@ from shapes.streams.appending.writer import StreamWriter
 from shapes.streams.notice import CLOSED, PREFIX, Notice, unpack_notices
 from shapes.streams.stream import Append, Appended, Outcome, Stamp
 
+pytestmark = pytest.mark.migrated
+
 
 @asynccontextmanager
 async def running(url: str, *, pooled: bool = False) -> AsyncGenerator[StreamWriter]:
@@ -430,6 +432,7 @@ async def test_a_server_that_is_away(database: str) -> None:
             await writer.last("default", "s", "p")
 
 
+@pytest.mark.migrated(False)
 async def test_what_is_lacking_is_said(
     database: str, connection: psycopg.AsyncConnection, role: str
 ) -> None:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from engine.postgres.migrate import migrate
 from shapes.access.grant import Grant
 from shapes.database import Database
 from shapes.runs.trigger_keys import TriggerKeys, TriggerKeyStore
+
+pytestmark = pytest.mark.migrated
 
 MOST = 500
 """After so many new keys there is a sweep."""
@@ -20,7 +21,6 @@ MOST = 500
 
 @pytest.fixture
 async def writing(database: str) -> AsyncGenerator[Database]:
-    await migrate(database, publish=False)
     opened = Database(database, 12, 10.0)
     yield opened
     await opened.close()

@@ -10,6 +10,8 @@ import pytest
 from engine.postgres.migrate import migrate, read_migrations, sql_folder
 from shapes.runs.durations import duration_of
 
+pytestmark = pytest.mark.migrated
+
 TEXTS = [
     *("90s", "10m", "1h", "1hr", "2d", "1w", "1h30m", "1w2d3h4m5s", "0s", "100m", "999999999s"),
     *("", "1", "s", "1y", "1m1h", "-1s", "1.5h", "1h 30m", "PT1H", "1H", "１s", " 1s", "1s\n"),
@@ -17,6 +19,7 @@ TEXTS = [
 ]
 
 
+@pytest.mark.migrated(False)
 async def test_a_database_that_has_runs_already(
     database: str, connection: psycopg.AsyncConnection
 ) -> None:
@@ -45,7 +48,6 @@ async def test_a_database_that_has_runs_already(
 
 @pytest.fixture
 async def runs(database: str, connection: psycopg.AsyncConnection) -> psycopg.AsyncConnection:
-    await migrate(database, publish=False)
     return connection
 
 

@@ -13,12 +13,11 @@ import pytest
 from postgres_side import Connect
 from psycopg import errors
 
-from engine.postgres.migrate import migrate
+pytestmark = pytest.mark.migrated
 
 
 @pytest.fixture
 async def backend(database: str, connection: psycopg.AsyncConnection) -> psycopg.AsyncConnection:
-    await migrate(database, publish=False)
     return connection
 
 

@@ -1,17 +1,18 @@
 """Where clauses evaluated here and by Postgres: any difference is a bug.
 
-`PGTIDE_SEED` replays a run, `PGTIDE_ORACLE_SECONDS` says how long to look.
+PGTIDE_SEED repeats a run (each prints how), PGTIDE_ORACLE_SECONDS says how long to look.
 """
 
 from __future__ import annotations
 
 import time
+from random import Random
 
 import pytest
 import where_forms
 from where_expressions import CREATE_TABLE, POOLS, Clauses, mutated, random_row
 from where_forms import Forms, chain, merged
-from where_oracle import BATCH, connect, literal, make_oracle, start
+from where_oracle import BATCH, connect, deadline_of, literal, make_oracle
 
 from shapes.where.semantics.types import INT4, TEXT, TYPES, array_of
 
@@ -22,8 +23,8 @@ CONSTANTS = merged(where_forms.CONSTANTS)
 
 
 @pytest.mark.timeout(0)
-async def test_agrees_with_postgres(database: str) -> None:
-    random, deadline = start(0.3)
+async def test_agrees_with_postgres(seed: str, database: str) -> None:
+    random, deadline = Random(seed), deadline_of(0.3)
     with await make_oracle(database, CREATE_TABLE) as oracle:
         clauses = Clauses(random)
         while time.monotonic() < deadline or not oracle.tally.compared:
@@ -35,8 +36,10 @@ async def test_agrees_with_postgres(database: str) -> None:
 
 
 @pytest.mark.timeout(0)
-async def test_expressions_have_the_values_that_postgres_gives_them(database: str) -> None:
-    random, deadline = start(0.4)
+async def test_expressions_have_the_values_that_postgres_gives_them(
+    seed: str, database: str
+) -> None:
+    random, deadline = Random(seed), deadline_of(0.4)
     forms = Forms(random, FORMS, COLUMNS, CONSTANTS)
     types = list(FORMS)
     with await make_oracle(database, CREATE_TABLE) as oracle:
@@ -51,9 +54,9 @@ async def test_expressions_have_the_values_that_postgres_gives_them(database: st
 
 
 @pytest.mark.timeout(0)
-async def test_reads_what_postgres_reads(database: str) -> None:
+async def test_reads_what_postgres_reads(seed: str, database: str) -> None:
     """Precedence, associativity, and what is a syntax error."""
-    random, deadline = start(0.2)
+    random, deadline = Random(seed), deadline_of(0.2)
     with await make_oracle(database, CREATE_TABLE) as oracle:
         oracle.fill(random_row(random) for _ in range(10))
         while time.monotonic() < deadline or not oracle.tally.compared:
@@ -62,9 +65,9 @@ async def test_reads_what_postgres_reads(database: str) -> None:
 
 
 @pytest.mark.timeout(0)
-async def test_constants_mean_what_they_mean_to_postgres(database: str) -> None:
+async def test_constants_mean_what_they_mean_to_postgres(seed: str, database: str) -> None:
     """A text that is accepted as a constant is one to Postgres, and of the same value."""
-    random, deadline = start(0.1)
+    random, deadline = Random(seed), deadline_of(0.1)
     kinds = {**TYPES, "text[]": array_of(TEXT), "int4[]": array_of(INT4)}
     kinds = {name: type_ for name, type_ in kinds.items() if name in POOLS}
     accepted = refused = 0

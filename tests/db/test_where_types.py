@@ -1,6 +1,6 @@
 """Expressions of jsonb, arrays, enums, dates and times evaluated here and by Postgres.
 
-`PGTIDE_SEED` replays a run, `PGTIDE_ORACLE_SECONDS` says how long to look.
+PGTIDE_SEED repeats a run (each prints how), PGTIDE_ORACLE_SECONDS says how long to look.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import where_arrays
 import where_json
 import where_times
 from where_forms import Forms, merged
-from where_oracle import BATCH, make_oracle, start
+from where_oracle import BATCH, deadline_of, make_oracle
 
 from shapes.catalog.zones import load_zone
 from shapes.where import Zone, learn_zone
@@ -50,9 +50,9 @@ async def learn_zones(database: str) -> None:
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_agrees_with_postgres(database: str, kind: str) -> None:
+async def test_agrees_with_postgres(seed: str, database: str, kind: str) -> None:
     module: ModuleType = KINDS[kind]
-    random, deadline = start(0.3)
+    random, deadline = Random(seed), deadline_of(0.3)
     tables = (merged(module.FORMS), merged(module.COLUMNS), merged(module.CONSTANTS))
     forms = Forms(random, *tables)
     # Intervals have no text here, which would depend on a setting.

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine.postgres.migrate import migrate
+pytestmark = pytest.mark.migrated
 
 WORKER = Path(__file__).resolve().parents[2] / "examples" / "worker.py"
 
@@ -21,7 +21,6 @@ WORKER = Path(__file__).resolve().parents[2] / "examples" / "worker.py"
 @pytest.fixture
 def worker(database: str) -> Iterator[subprocess.Popen[bytes]]:
     """Of a database with the table of runs."""
-    asyncio.run(migrate(database, publish=False))
     environ = {**os.environ, "DATABASE_URL": database}
     with subprocess.Popen([sys.executable, str(WORKER)], env=environ) as process:
         yield process

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any, Final, Self, TypeAlias
 
 import psycopg
@@ -329,12 +328,7 @@ async def make_oracle(database: str, create_table: str) -> Oracle:
     return Oracle(database, table, letters)
 
 
-def start(share: float) -> tuple[Random, float]:
-    """The run's random numbers, and the time at which to stop with this share of the budget.
-
-    `PGTIDE_SEED` replays a run, `PGTIDE_ORACLE_SECONDS` says how long to look in all.
-    """
-    seed = int(os.environ.get("PGTIDE_SEED") or time.time())
-    print(f"PGTIDE_SEED={seed}")
+def deadline_of(share: float) -> float:
+    """The time at which to stop with this share of the budget, PGTIDE_ORACLE_SECONDS."""
     seconds = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 6)
-    return Random(seed), time.monotonic() + seconds * share
+    return time.monotonic() + seconds * share

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from own_ports import own_port
+from postgres_choice import new_server
 from serving import fresh_database
 
 from engine.embedded import EmbeddedPostgres
@@ -17,17 +18,23 @@ DURABLE = {"fsync": "on", "max_wal_senders": "20", "checkpoint_timeout": "30s"}
 
 
 @pytest.fixture
-def own_postgres() -> Iterator[EmbeddedPostgres]:
+def folder() -> Iterator[Path]:
+    """One that Postgres's own account can enter, unlike pytest's; servers in it must have ended by
+    the end of the test."""
+    with tempfile.TemporaryDirectory(prefix="pgtide-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def own_postgres(folder: Path) -> Iterator[EmbeddedPostgres]:
     """A server that the test may kill, with fsync on."""
-    # Not pytest's folder, which Postgres's own account could not enter.
-    with tempfile.TemporaryDirectory(prefix="pgtide-test-") as folder:
-        Path(folder).chmod(0o755)
-        server = EmbeddedPostgres(Path(folder) / "postgres", own_port(), options=DURABLE)
-        server.start()
-        try:
-            yield server
-        finally:
-            server.remove()
+    server = new_server(folder / "postgres", own_port(), DURABLE)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture(scope="module")

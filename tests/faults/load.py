@@ -178,7 +178,7 @@ class Clients:
             client.check()
 
     async def converge(
-        self, database: str, data: Path, seed: str, *, conflicts: bool = False, seconds: float = 30
+        self, database: str, data: Path, seed: str, *, conflicts: bool = False, seconds: float = 60
     ) -> None:
         """Compare with SELECT, live first, then once more after catching up. Refetches are wrong
         unless `conflicts`."""

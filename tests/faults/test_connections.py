@@ -124,7 +124,7 @@ async def test_a_snapshot_of_what_a_crash_takes_back(
                 connection.execute("insert into jobs values (5000, 'lost', '{}', 1, 1, null)")
             client = ShapeClient(server.url, Subject("jobs", "status = 'lost'"))
             client.start()
-            await asyncio.wait_for(proxy.held.wait(), 10)
+            await asyncio.wait_for(proxy.held.wait(), 60)
             await asyncio.to_thread(own_postgres.kill)
             await asyncio.to_thread(own_postgres.start)
             proxy.release()

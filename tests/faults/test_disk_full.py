@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 from load import CREATE, Clients, Load, subjects
@@ -50,13 +51,29 @@ async def test_disk_full(database: str, tmp_path: Path, small_disk: Path) -> Non
                 ballast = _fill(small_disk)
                 await _until_said(server)
                 stuck = log_state(data)
+                asking = asyncio.create_task(new_shapes(server, 1))
                 await asyncio.sleep(0.7)
                 clients.check()
                 ballast.unlink()
+                # There may be no room for them, which the answer says.
+                assert await asking <= {200, 503}
             await clients.converge(database, data, seed, seconds=60)
+            assert await new_shapes(server, 2) == {200}
         state = log_state(data)
         assert state.epoch == epoch
         assert state.progress > stuck.progress
+
+
+async def new_shapes(server: Serving, salt: int) -> set[int]:
+    """The statuses of answers to those who ask for shapes that nobody has asked for."""
+    async with httpx.AsyncClient(timeout=60) as http:
+
+        async def ask(number: int) -> int:
+            where = f"id = {number} AND progress <> {1000 + salt}"
+            query = {"table": "jobs", "offset": "-1", "where": where}
+            return (await http.get(f"{server.url}/v1/shape", params=query)).status_code
+
+        return set(await asyncio.gather(*map(ask, range(20))))
 
 
 def _fill(folder: Path) -> Path:

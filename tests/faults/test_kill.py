@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import time
 from pathlib import Path
 from random import Random
@@ -23,14 +22,15 @@ from engine.log.layout import LogState
 from engine.lsn import parse_lsn
 
 SECONDS = float(os.environ.get("PGTIDE_FAULT_SECONDS") or 10)
-SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
 FAULTS = ("engine", "node", "postgres", "engine and nodes", "everything", "restart")
 
 
 @pytest.mark.timeout(SECONDS * 2 + 180)
-async def test_nothing_is_lost_or_repeated(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+async def test_nothing_is_lost_or_repeated(
+    seed: str, own_postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
     database = own_postgres.database_url
-    random = Random(f"{SEED}/faults")
+    random = Random(f"{seed}/faults")
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(CREATE.encode())
     with Serving(
@@ -42,19 +42,19 @@ async def test_nothing_is_lost_or_repeated(own_postgres: EmbeddedPostgres, tmp_p
         async with clients.following():
             done: list[str] = []
             ends = time.monotonic() + SECONDS
-            load = Load(database, SEED)
+            load = Load(database, seed)
             async with load.running():
                 while time.monotonic() < ends:
                     done.append(random.choice(FAULTS))
-                    print(f"PGTIDE_SEED={SEED}: kill {done[-1]}", flush=True)
+                    print(f"kill {done[-1]}", flush=True)
                     await _kill(done[-1], own_postgres, server)
                     await asyncio.sleep(random.random() * 2.5)
                     clients.check()
-            await clients.converge(database, data, SEED, seconds=60)
-        print(f"PGTIDE_SEED={SEED}: {done}, {load.commits} commits, {clients.describe()}")
+            await clients.converge(database, data, seed, seconds=60)
+        print(f"{done}, {load.commits} commits, {clients.describe()}")
         server.kill()
         state = log_state(data)
-        assert state.epoch == began, f"seed {SEED}: the log began anew"
+        assert state.epoch == began, "the log began anew"
         await _check_acknowledged(database, server, state)
         server.start()
 

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from log_progress import log_state, reach
 from memory import Memory
+from postgres_choice import stream_in_progress
 from serving import Serving
 from shape_client import ShapeClient
 from shape_rows import Subject
@@ -22,7 +23,6 @@ from shape_rows import Subject
 ROWS = int(os.environ.get("PGTIDE_BIG_ROWS") or 300_000)
 TICK_SECONDS = 0.05
 MOST_GROWTH = 150 << 20
-STREAM_ALL = "alter database {} set debug_logical_replication_streaming = 'immediate'"
 INSERT = "insert into big select i, i % 7, md5(i::text), repeat('x', 60) from generate_series"
 
 
@@ -114,8 +114,7 @@ async def _sample(memories: tuple[Memory, ...]) -> None:
 async def test_large_rollbacks_and_savepoints(database: str, tmp_path: Path) -> None:
     """Streamed while in progress, in parts; some parts, or all, are taken back."""
     with psycopg.connect(database, autocommit=True) as admin:
-        # However small they are.
-        admin.execute(STREAM_ALL.format(admin.info.dbname).encode())
+        stream_in_progress(admin)
     random = Random(11)
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
         await connection.execute(

@@ -57,7 +57,7 @@ async def behind_tls(
 async def check_snapshot(server: Serving) -> None:
     await asyncio.to_thread(server.wait_active)
     client = ShapeClient(server.url, Subject("jobs"))
-    await asyncio.wait_for(client.catch_up(), 20)
+    await asyncio.wait_for(client.catch_up(), 60)
     assert len(client.rows) == 120
     assert not client.counts.refusals, client.describe()
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
-from test_pooler import pgbouncer
+from pooler import pgbouncer
 
 from engine.postgres.migrate import migrate
 from engine.runs.table import RunTable
@@ -21,9 +21,9 @@ from shapes.runs.triggering import Triggering
 
 async def test_triggering_through_a_pooler(database: str) -> None:
     await migrate(database, publish=False)
-    with pgbouncer(database) as url:
+    with pgbouncer(database) as pooler:
         # More connections to the pooler than it has.
-        pooled = Database(url, 30, 20.0, pooled=True)
+        pooled = Database(pooler.url, 30, 20.0, pooled=True)
         try:
             store = RunStore(RunTable())
             triggering = Triggering(pooled, store, TriggerKeyStore())

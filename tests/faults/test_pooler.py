@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
-from collections.abc import Generator
-from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
+import httpx
 import psycopg
 import pytest
 from load import CREATE
+from pooler import pgbouncer
 from serving import Serving
 from shape_client import ShapeClient
 from shape_rows import Subject
 
 from engine.configuration.settings import Settings
 from engine.doctor import doctor
+from engine.postgres.migrate import migrate
 
-PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
-POOL = 3
 ROWS = 3000
+TEXT = {"content-type": "text/plain"}
 VALUES = """
     create table odd (
         id int primary key, moment timestamptz, span interval, raw bytea, day date, big float8
@@ -38,74 +30,25 @@ VALUES = """
 """
 
 
-@contextmanager
-def pgbouncer(database: str) -> Generator[str]:
-    """URL of the database through a pooler with POOL connections to it."""
-    if not Path(PGBOUNCER).exists():
-        pytest.skip("NOT TESTED: the pooled URL, for lack of pgbouncer (apt-get install pgbouncer)")
-    parts = urlsplit(database)
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    # It refuses to be root, and whoever it becomes must be able to read its files.
-    user = "nobody" if os.geteuid() == 0 else getpass.getuser()
-    with tempfile.TemporaryDirectory(prefix="pgtide-pooler-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        (folder / "users.txt").write_text(f'"{parts.username}" ""\n')
-        (folder / "pgbouncer.ini").write_text(
-            f"""
-            [databases]
-            * = host=127.0.0.1 port={parts.port} user={parts.username}
-            [pgbouncer]
-            listen_addr = 127.0.0.1
-            listen_port = {port}
-            unix_socket_dir =
-            auth_type = any
-            auth_file = {folder}/users.txt
-            pool_mode = transaction
-            default_pool_size = {POOL}
-            max_client_conn = 200
-            server_reset_query =
-            """.replace("            ", "")
-        )
-        command = [PGBOUNCER, "-u", user, str(folder / "pgbouncer.ini")]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            _wait_for(port, process, folder / "log")
-            yield f"postgresql://{parts.username}@127.0.0.1:{port}{parts.path}"
-        finally:
-            process.terminate()
-            process.wait(10)
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            return socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.02)
-
-
 async def test_everything_but_replication_through_a_pooler(database: str, tmp_path: Path) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(CREATE.encode())
         connection.execute(VALUES.encode())
+        await migrate(database)
         # The pooler's connections begin with settings that pgtide must not rely on.
         name = connection.info.dbname
         for setting in (
             "intervalstyle = postgres_verbose",
             "bytea_output = escape",
             "datestyle = 'SQL'",
+            "client_encoding = 'latin1'",
+            "search_path = nowhere",
         ):
             connection.execute(f"alter database {name} set {setting}".encode())
     with (
-        pgbouncer(database) as pooled,
+        pgbouncer(database) as pooler,
         Serving(
-            database, tmp_path / "pgtide", pooled_database_url=pooled, long_poll_timeout=2
+            database, tmp_path / "pgtide", pooled_database_url=pooler.url, long_poll_timeout=2
         ) as server,
         psycopg.connect(database, autocommit=True) as connection,
     ):
@@ -128,6 +71,7 @@ async def test_everything_but_replication_through_a_pooler(database: str, tmp_pa
         for client in clients[10:]:
             assert await client.until(lambda c=client: c.up_to_date), client.describe()
             await client.stop()
+        connection.execute("set search_path = public")
         # Committed, visible, and not on the disk: the snapshot has it flushed, through the pooler.
         connection.execute("set synchronous_commit = off")
         connection.execute("update jobs set progress = 55 where id = 41")
@@ -139,6 +83,15 @@ async def test_everything_but_replication_through_a_pooler(database: str, tmp_pa
         new = ShapeClient(server.url, Subject("later"))
         await new.catch_up()
         assert len(new.rows) == 1
+        # What goes to Postgres as bytes is UTF-8.
+        async with httpx.AsyncClient(base_url=server.url, headers=TEXT, timeout=20) as http:
+            answers = [
+                await http.put("/v1/stream/sträme"),
+                await http.post("/v1/stream/sträme", content="ö"),
+            ]
+        assert [answer.status_code for answer in answers] == [201, 204]
+        paths = connection.execute(b"select path, tail from pgtide.streams").fetchall()
+        assert paths == [("sträme", 1)]
         # Nobody of ours is left in a transaction, and nothing was prepared for later.
         rows = connection.execute(
             "select state from pg_stat_activity where datname = current_database()"
@@ -153,10 +106,10 @@ async def test_everything_but_replication_through_a_pooler(database: str, tmp_pa
 async def test_the_doctor_tells_a_pooler_from_the_server(
     database: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    with pgbouncer(database) as pooled:
-        here = Settings(database_url=pooled, data_dir=tmp_path)
+    with pgbouncer(database) as pooler:
+        here = Settings(database_url=pooler.url, data_dir=tmp_path)
         assert await doctor(here) == 1
         assert "a connection pooler answers at the database URL" in capsys.readouterr().out
-        there = Settings(database_url=database, pooled_database_url=pooled, data_dir=tmp_path)
+        there = Settings(database_url=database, pooled_database_url=pooler.url, data_dir=tmp_path)
         await doctor(there)
         assert "✓ the pooled database URL leads to the same database" in capsys.readouterr().out

@@ -4,7 +4,9 @@ that end by themselves."""
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -38,11 +40,20 @@ def slots(connection: psycopg.Connection) -> list[tuple[str, bool, bool]]:
 
 
 def until_slots(connection: psycopg.Connection, count: int) -> list[tuple[str, bool, bool]]:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while len(found := slots(connection)) != count:
         assert time.monotonic() < deadline, found
         time.sleep(0.02)
     return found
+
+
+async def asked_in_vain(http: httpx.AsyncClient) -> None:
+    """Until the answer is that transactions are waited for, as soon as the engine is that far."""
+    message = ""
+    while "pending transactions" not in message:
+        answer = await http.get("/v1/shape?table=jobs&offset=-1")
+        assert answer.status_code == 503
+        message = answer.json()["message"]
 
 
 async def test_it_waits_for_an_open_transaction(
@@ -59,18 +70,16 @@ async def test_it_waits_for_an_open_transaction(
         try:
             until_slots(connection, 1)
             server.kill_engine()
-            async with httpx.AsyncClient(base_url=server.url, timeout=10) as http:
-                asking = asyncio.create_task(http.get("/v1/shape?table=jobs&offset=-1"))
+            async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+                asking = asyncio.create_task(asked_in_vain(http))
                 await asyncio.sleep(0)
                 said = f"Process {blocker.info.backend_pid} (idle in transaction"
                 await asyncio.to_thread(
                     server.until, lambda: said in server.log, "does not name the transaction"
                 )
-                answer = await asking
+                await asyncio.wait_for(asking, 60)
             assert f"select pg_terminate_backend({blocker.info.backend_pid})" in server.log
             assert server.health() == '{"status":"starting"}'
-            assert answer.status_code == 503
-            assert "pending transactions" in answer.json()["message"]
             blocker.commit()
             server.wait_active()
             client = ShapeClient(server.url, Subject("jobs"))
@@ -112,6 +121,25 @@ async def test_a_temporary_slot_of_another_name_each_time(
         assert client.counts.conflicts == 1
         assert slots(connection)[-1][0] != name
     until_slots(connection, 0)
+
+
+def test_who_makes_a_slot_can_be_stopped(
+    database: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """The connection is used by a thread then, which waits for others' transactions."""
+    server = Serving(database, tmp_path / "pgtide", nodes=1, temporary_slot=True)
+    with psycopg.connect(database) as blocker:
+        blocker.execute("update jobs set progress = 1 where id = 1")
+        server.launch()
+        try:
+            until_slots(connection, 1)
+            (engine,) = server.engine_pids()
+            os.kill(engine, signal.SIGTERM)
+            server.until(lambda: "engine ended" in server.log, "does not notice")
+            assert re.search("engine ended, .* exit=0 ", server.log), server.log
+        finally:
+            server.stop()
+    server.check_log()
 
 
 def test_a_lasting_slot_gives_way_to_a_temporary_one(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import secrets
 import subprocess
 import sys
 import time
@@ -25,8 +24,10 @@ from engine.embedded import EmbeddedPostgres
 from engine.postgres.migrate import migrate
 
 SECONDS = float(os.environ.get("PGTIDE_FAULT_SECONDS") or 10)
-SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
-WORDS_PER_SECOND = 70
+KILLS = 6
+WORDS = int(SECONDS * 200) + 20_000
+"""More than a producer comes to: it is told when it is enough."""
+PROGRESS_SECONDS = 30.0
 LETTERS = "abc äöü €😀\n\r\t \"'\\{}:"
 PRODUCER = Path(__file__).with_name("stream_producer.py")
 
@@ -38,10 +39,13 @@ def random_words(random: Random, count: int) -> list[str]:
 
 
 class Producer:
-    """The producer's process, and the one that takes its place."""
+    """The producer's process, and the one that takes its place. Its files are in `folder`."""
 
-    def __init__(self, url: str, file: Path) -> None:
-        self._command = [sys.executable, str(PRODUCER), url, str(file)]
+    def __init__(self, url: str, words: list[str], folder: Path) -> None:
+        file, self._note, self._over = (folder / name for name in ("words", "note", "over"))
+        file.write_text(json.dumps(words), "utf-8")
+        paths = map(str, (PRODUCER, url, file, self._note, self._over))
+        self._command = [sys.executable, *paths]
         self._process = subprocess.Popen(self._command)
         self.kills = 0
 
@@ -52,12 +56,28 @@ class Producer:
         return code == 0
 
     def kill(self) -> None:
-        """Unless it is done."""
-        if not self.done:
-            self._process.kill()
-            self._process.wait()
-            self._process = subprocess.Popen(self._command)
-            self.kills += 1
+        assert not self.done
+        self._process.kill()
+        self._process.wait()
+        self._process = subprocess.Popen(self._command)
+        self.kills += 1
+
+    @property
+    def appended(self) -> int:
+        """How many words there are at least."""
+        with suppress(FileNotFoundError, ValueError):
+            return int(self._note.read_text())
+        return 0
+
+    async def get_somewhere(self) -> None:
+        """Wait until there are more words, unless something keeps the producer from appending."""
+        before, since = self.appended, time.monotonic()
+        while self.appended <= before and time.monotonic() < since + PROGRESS_SECONDS:
+            await asyncio.sleep(0.02)
+
+    def conclude(self) -> None:
+        """Let it close the stream."""
+        self._over.touch()
 
     def end(self) -> None:
         self._process.kill()
@@ -78,12 +98,16 @@ class Reader:
 
     async def read(self, expected: bytes) -> None:
         """Until the stream is closed and all of it was read."""
-        async with httpx.AsyncClient(timeout=10) as client:
+        slack = 1.0
+        async with httpx.AsyncClient(timeout=30) as client:
             while not self.closed:
+                before = self.text
                 with suppress(httpx.TransportError, TimeoutError):
-                    async with asyncio.timeout(self._random.uniform(0.05, 1.2)):
+                    async with asyncio.timeout(self._random.uniform(0.05, 1.2) * slack):
                         await self._load(client)
                 self.loads += 1
+                # However slow the machine is, one day it gets an answer.
+                slack = slack * 1.5 if self.text == before else 1.0
                 assert expected.startswith(self.text), f"after {len(self.text)} bytes"
                 if not self.closed and self._random.random() < 0.2:
                     self._offset, self.text = "-1", b""
@@ -106,30 +130,31 @@ class Reader:
 
 @pytest.mark.timeout(SECONDS * 3 + 180)
 async def test_what_is_read_is_what_was_written(
-    own_postgres: EmbeddedPostgres, tmp_path: Path
+    seed: str, own_postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
-    random = Random(f"{SEED}/streams")
-    words = random_words(random, int(SECONDS * WORDS_PER_SECOND))
+    random = Random(f"{seed}/streams")
+    words = random_words(random, WORDS)
     expected = "".join(words).encode()
-    file = tmp_path / "words.json"
-    file.write_text(json.dumps(words), "utf-8")
     await migrate(own_postgres.database_url)
     with Serving(own_postgres.database_url, tmp_path / "pgtide", long_poll_timeout=2) as server:
-        url = f"{server.url}/v1/stream/texts/{SEED}"
-        producer = Producer(url, file)
+        url = f"{server.url}/v1/stream/texts/{seed}"
+        producer = Producer(url, words, tmp_path)
         try:
             async with httpx.AsyncClient() as client:
                 await _until_there(client, url)
-            readers = [Reader(url, Random(f"{SEED}/{number}")) for number in range(3)]
+            readers = [Reader(url, Random(f"{seed}/{number}")) for number in range(3)]
             async with asyncio.TaskGroup() as tasks:
                 for reader in readers:
                     tasks.create_task(reader.read(expected))
                 await _do_harm(producer, own_postgres, server, random)
+            written = "".join(words[: producer.appended]).encode()
             for reader in readers:
-                assert reader.text == expected
+                assert reader.text == written
             loads = [reader.loads for reader in readers]
-            print(f"PGTIDE_SEED={SEED}: {producer.kills} kills of the producer, loads {loads}")
-            assert producer.kills > 5
+            print(
+                f"{producer.kills} kills of the producer, {producer.appended} words, loads {loads}"
+            )
+            assert producer.appended > KILLS
         finally:
             producer.end()
 
@@ -144,13 +169,11 @@ async def _until_there(client: httpx.AsyncClient, url: str) -> None:
 async def _do_harm(
     producer: Producer, postgres: EmbeddedPostgres, server: Serving, random: Random
 ) -> None:
-    """Until the producer is done; servers are left alone once the time is up."""
+    """Until the time is up, then let the producer come to an end."""
     ends = time.monotonic() + SECONDS
-    while not producer.done:
-        # Long enough for a producer to get somewhere.
-        await asyncio.sleep(random.uniform(0.4, 0.9))
-        if time.monotonic() > ends:
-            continue
+    while time.monotonic() < ends or producer.kills < KILLS:
+        await producer.get_somewhere()
+        await asyncio.sleep(random.uniform(0.0, 0.5))
         producer.kill()
         match random.choice(("nobody", "nobody", "node", "engine", "postgres")):
             case "node":
@@ -162,3 +185,6 @@ async def _do_harm(
                 await asyncio.to_thread(postgres.start)
             case _:
                 pass
+    producer.conclude()
+    while not producer.done:
+        await asyncio.sleep(0.05)

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -42,6 +41,8 @@ note("started")
 if name == os.environ.get("BROKEN"):
     sys.exit(3)
 """
+QUICK = 10.0
+"""Seconds after which those who run containers kill what they have asked to stop."""
 IDLE = STANDIN + "while True: time.sleep(60)\n"
 NODE = (
     STANDIN
@@ -62,8 +63,10 @@ SUPERVISOR = """
 import os, sys
 from engine import logs
 from engine.configuration.settings import Settings
+from engine.processes import supervisor
 from engine.processes.supervisor import Modules, Supervisor
 logs.configure("supervisor")
+supervisor.NODE_SECONDS = float(os.environ.get("NODE_SECONDS", supervisor.NODE_SECONDS))
 sys.exit(Supervisor(Settings.from_environ(os.environ), Modules("idle", "answering", "idle")).run())
 """
 
@@ -97,7 +100,7 @@ class Tree:
     def pids(self, name: str) -> list[int]:
         return [pid for started, pid in self.events("started") if started == name]
 
-    def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.log
@@ -119,7 +122,7 @@ class Tree:
         """Seconds that an orderly stop took."""
         begin = time.monotonic()
         self.process.terminate()
-        assert self.process.wait(30) == 0, self.log
+        assert self.process.wait(60) == 0, self.log
         return time.monotonic() - begin
 
 
@@ -132,13 +135,6 @@ def has_runs(database_url: str, at_least: int = 0) -> bool:
     with psycopg.connect(database_url) as client:
         row = client.execute("select count(*) from pgtide.runs").fetchone()
     return row is not None and row[0] >= at_least
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="pgtide-test-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 @pytest.fixture
@@ -187,7 +183,7 @@ def test_it_serves_and_stops_in_order(grow: Callable[..., Tree]) -> None:
     tree.until(lambda: len(tree.events("started")) == 4)
     # As Ctrl-C at a terminal does: to the whole group, which the children are not part of.
     os.killpg(tree.process.pid, signal.SIGINT)
-    assert tree.process.wait(10) == 0
+    assert tree.process.wait(60) == 0
     asked = [name for name, _ in tree.events("asked")]
     assert sorted(asked[:2]) == ["node-1", "node-2"]
     assert asked[2:] == ["engine", "fleet"]
@@ -219,24 +215,22 @@ def test_a_child_that_cannot_live_is_tried_ever_more_slowly(grow: Callable[..., 
 
 
 def test_a_child_that_does_not_stop_is_killed(grow: Callable[..., Tree]) -> None:
-    tree = grow(STUBBORN="node-1")
+    tree = grow(STUBBORN="node-1", NODE_SECONDS="0.7")
     tree.until_serving()
     tree.until(lambda: len(tree.events("started")) == 4)
-    assert 1.5 < tree.stop() < 5
+    assert tree.stop() >= 0.7
     assert not any(runs(pid) for _, pid in tree.events("started"))
     assert [name for name, _ in tree.events("asked")][-1] == "fleet"
 
 
 def test_the_second_signal_ends_all_at_once(grow: Callable[..., Tree]) -> None:
-    tree = grow(STUBBORN="node-1")
+    tree = grow(STUBBORN="node-1", NODE_SECONDS="1000")
     tree.until_serving()
     tree.until(lambda: len(tree.events("started")) == 4)
     tree.process.terminate()
     tree.until(lambda: ("node-1", tree.pids("node-1")[0]) in tree.events("asked"))
-    begin = time.monotonic()
     tree.process.terminate()
-    assert tree.process.wait(10) == 128 + signal.SIGTERM
-    assert time.monotonic() - begin < 1
+    assert tree.process.wait(60) == 128 + signal.SIGTERM
     tree.until(lambda: not any(runs(pid) for _, pid in tree.events("started")))
 
 
@@ -277,7 +271,7 @@ def test_the_embedded_postgres_is_started_again_and_stopped_last(
     tree.until(lambda: tree.log.count("Postgres 18 runs") == 2)
     assert has_runs(database_url)
     assert "postgres ended, starting it again in 0.1 s  signal=SIGKILL" in tree.log
-    assert tree.stop() < 5
+    assert tree.stop() < QUICK
     assert not pid_file.exists()
     server_log = (folder / "data" / "postgres" / "server.log").read_text()
     assert server_log.rstrip().endswith("database system is shut down")
@@ -299,4 +293,4 @@ def test_dev_runs_everything(program: Callable[..., Tree]) -> None:
     assert "DATABASE_URL is left alone" in tree.log
     database_url = tree.database_url()
     tree.until(lambda: has_runs(database_url, at_least=1))
-    assert tree.stop() < 5
+    assert tree.stop() < QUICK

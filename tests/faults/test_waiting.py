@@ -29,7 +29,7 @@ def waiting(
         try:
             server.until(lambda: "pgtide waits at http" in server.log, "does not wait")
             server.url = server.log.partition("pgtide waits at ")[2].partition(": ")[0]
-            with httpx.Client(base_url=server.url, timeout=10) as client:
+            with httpx.Client(base_url=server.url, timeout=60) as client:
                 yield server, client
         finally:
             server.stop()
@@ -65,9 +65,9 @@ async def test_what_needs_the_lock_is_refused(shared: tuple[Serving, httpx.Clien
         return await client.request(method, "/v1/shape", params={"table": "items", "offset": "-1"})
 
     begin = time.monotonic()
-    async with httpx.AsyncClient(base_url=shared[0].url, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=shared[0].url, timeout=60) as client:
         answers = await asyncio.gather(*map(refused, ("GET", "POST", "DELETE")))
-    assert 4 < time.monotonic() - begin < 7
+    assert time.monotonic() - begin > 4
     for answer in answers:
         assert answer.status_code == 503
         assert answer.json()["message"].startswith("Timeout waiting for Postgres lock acquisition")
@@ -82,7 +82,7 @@ def test_a_wrong_request_need_not_wait(shared: tuple[Serving, httpx.Client]) -> 
     assert "offset" in answer.json()["errors"]
     assert shared[1].options("/v1/shape").status_code == 204
     assert shared[1].get("/").status_code == 200
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 4.5, "it has waited for the lock"
 
 
 def test_a_lock_that_a_dead_engine_left_behind(database: str, tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ def strict(database_of_strict: str, tmp_path_factory: pytest.TempPathFactory) ->
         tcp_read_timeout=2,
         tcp_send_timeout=2,
         max_concurrent_requests='{"initial": 2, "existing": 8}',
+        max_live_requests=24,
         prometheus_port=0,
         log_level="debug",
     ) as serving:

@@ -14,7 +14,7 @@ import httpx
 Message = dict[str, Any]
 
 ALWAYS = {"electric-handle", "electric-offset", "electric-has-data", "etag", "cache-control"}
-WAIT_SECONDS = 40.0
+WAIT_SECONDS = 60.0
 """Longer than a long-poll lasts."""
 
 UNUSED_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class RawAnswer(NamedTuple):

@@ -110,5 +110,5 @@ def test_waiting_readers_of_every_node_learn_of_it(url: str, items: str) -> None
     # One that waits is answered when the shape ends, one that comes later finds it ended.
     assert delete(url, table=items).status == 202
     for thread in waiting:
-        thread.join(10)
+        thread.join(60)
     assert [answer.status for answer in answers] == [409] * 8

@@ -57,7 +57,7 @@ def test_refused(strict: Serving, request_bytes: bytes, status: int) -> None:
         assert answer.headers["connection"] == "close"
         assert answer.body.startswith(b'{"')
         # Whatever follows is not looked at.
-        connection.socket.settimeout(10)
+        connection.socket.settimeout(60)
         assert connection.rest() == b""
     assert_well(strict)
 
@@ -89,7 +89,7 @@ def test_a_body_without_end(strict: Serving, items: str) -> None:
         for _ in range(8):
             connection.send(chunk)
         assert connection.answer().status == 413
-        connection.socket.settimeout(10)
+        connection.socket.settimeout(60)
         assert connection.rest() == b""
 
 

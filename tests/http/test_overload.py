@@ -13,7 +13,7 @@ from raw import RawConnection, connected
 from serving import Serving
 from tables import Tables
 
-INITIAL, EXISTING = 2, 8
+INITIAL, EXISTING, LIVE = 2, 8, 24
 """As `strict` has them."""
 
 
@@ -36,6 +36,19 @@ def until_admitted(server: Serving, initial: int, existing: int) -> None:
         time.sleep(0.02)
 
 
+def until_waiting(server: Serving, readers: int) -> None:
+    """Until so many wait for news; this is looked at once a second only."""
+    deadline = time.monotonic() + 15
+    while waiting(server) != readers:
+        assert time.monotonic() < deadline, waiting(server)
+        time.sleep(0.02)
+
+
+def waiting(server: Serving) -> float:
+    values = scrape(server)
+    return sum(values[f'pgtide_readers{{mode="{mode}"}}'] for mode in ("long_poll", "sse"))
+
+
 def check_refusal(answer: Answer, pool: str, limit: int) -> None:
     assert answer.status == 503
     assert answer.error == {
@@ -51,32 +64,32 @@ def check_refusal(answer: Answer, pool: str, limit: int) -> None:
 
 
 def test_known_shapes(strict: Serving, strict_tables: Tables) -> None:
-    """Equal polls, different ones and streams count alike, wherever they are."""
-    reader = Follower(strict.url, strict_tables.make("id int primary key")).sync()
+    """So many are worked on at a time, wherever they are, and whatever they ask for."""
+    name = strict_tables.make("id int primary key")
+    reader = Follower(strict.url, name).sync()
     until_admitted(strict, 0, 0)
     rejected = 'electric_admission_control_reject_count{kind="existing"}'
     before = scrape(strict)[rejected]
-    asked = [live(reader), live(reader), live(reader), live(reader, live_sse="true")]
-    asked += [live(reader, where=f"id={number}") for number in range(3)]
+    part = f"table={name}&handle={reader.handle}&offset={reader.offset}&subset__order_by=id"
+    request = f"GET /v1/shape?{part}&subset__limit=1 HTTP/1.1\r\n\r\n".encode()
     with ExitStack() as stack:
-        connections = [stack.enter_context(connected(strict.url)) for _ in range(EXISTING)]
-        # The last three are redirected, so they are asked for again as they wait.
-        for connection, request in zip(connections, asked[:4] + asked[:4], strict=True):
-            connection.send(request)
-        until_admitted(strict, 0, EXISTING)
-        check_refusal(_poll(strict, reader), "existing", EXISTING)
-        # Wrong ones, too, before anything else is looked at; but not what needs no place.
-        wrong = ask(strict.url, table="nothing", offset="x", handle=reader.handle)
-        check_refusal(wrong, "existing", EXISTING)
-        assert ask(strict.url, method="OPTIONS").status == 204
-        assert ask(strict.url, table=reader.parameters["table"], offset=-1).status == 200
-        connections[0].socket.close()
-        until_admitted(strict, 0, EXISTING - 1)
-        connections[0] = stack.enter_context(connected(strict.url))
-        connections[0].send(asked[0])
-        until_admitted(strict, 0, EXISTING)
-        strict_tables.run(f"insert into {reader.parameters['table']} values (1)")
-        for connection in connections[:3]:
+        with strict_tables.transaction() as blocker:
+            blocker.execute(f"lock table {name} in access exclusive mode".encode())
+            connections = [stack.enter_context(connected(strict.url)) for _ in range(EXISTING)]
+            for connection in connections:
+                connection.send(request)
+            until_admitted(strict, 0, EXISTING)
+            check_refusal(_poll(strict, reader), "existing", EXISTING)
+            # Wrong ones, too, before anything else is looked at; but not what needs no place.
+            wrong = ask(strict.url, table="nothing", offset="x", handle=reader.handle)
+            check_refusal(wrong, "existing", EXISTING)
+            assert ask(strict.url, method="OPTIONS").status == 204
+            connections.pop(0).socket.close()
+            until_admitted(strict, 0, EXISTING - 1)
+            connections.append(stack.enter_context(connected(strict.url)))
+            connections[-1].send(request)
+            until_admitted(strict, 0, EXISTING)
+        for connection in connections:
             assert connection.answer().status == 200
     until_admitted(strict, 0, 0)
     assert scrape(strict)[rejected] == before + 2
@@ -159,3 +172,33 @@ def _leave(connection: RawConnection, choose: random.Random) -> None:
             connection.socket.settimeout(0.05)
             with suppress(TimeoutError):
                 connection.socket.recv(choose.choice((1, 100_000)))
+
+
+def test_those_who_wait_keep_nobody_out(strict: Serving, strict_tables: Tables) -> None:
+    """Equal polls, different ones and event streams: there is a limit for them alone. It comes last
+    here, so that it also shows whether a place of theirs was lost before."""
+    name = strict_tables.make("id int primary key")
+    reader = Follower(strict.url, name).sync()
+    groups = (
+        [live(reader)] * EXISTING,
+        [live(reader, cursor=str(number)) for number in range(EXISTING)],
+        [live(reader, live_sse="true")] * (LIVE - 2 * EXISTING),
+    )
+    with ExitStack() as stack:
+        connections: list[RawConnection] = []
+        for group in groups:
+            # More than so many cannot begin at a time.
+            for request in group:
+                connections.append(stack.enter_context(connected(strict.url)))
+                connections[-1].send(request)
+            until_waiting(strict, len(connections))
+        assert admitted(strict) == (0, 0)
+        check_refusal(_poll(strict, reader), "live", LIVE)
+        there = ask(strict.url, table=name, handle=reader.handle, offset=reader.offset)
+        assert (there.status, there.up_to_date) == (200, True)
+        assert ask(strict.url, table=name, offset=-1).status == 200
+        strict_tables.run(f"insert into {name} values (1)")
+        for connection in connections:
+            assert connection.head()[0] == 200
+            connection.until(b'"insert"')
+    until_admitted(strict, 0, 0)

@@ -133,6 +133,7 @@ def test_streams_that_nobody_has_written_yet(back_end: BackEnd) -> None:
         reading(back_end, f"{run}/b/c") as two,
         reading(back_end, f"{other}/a") as three,
         reading(back_end, f"{run}/never") as never,
+        reading(back_end, f"{run}/fork") as fork,
     ):
         assert {reader.status for reader in (one, same, two, three, never)} == {200}
         # Readers make nothing.
@@ -141,6 +142,12 @@ def test_streams_that_nobody_has_written_yet(back_end: BackEnd) -> None:
         append(back_end, run, "b/c", 2)
         append(back_end, other, "a", 3)
         assert [reader.messages(1) for reader in (one, same, two, three)] == [[1], [1], [2], [3]]
+        source = {"stream-forked-from": f"/v1/stream/runs/{run}/a"}
+        answer = back_end.ask("PUT", f"/v1/stream/runs/{run}/fork", None, source)
+        assert answer.status_code == 201
+        assert fork.messages(1) == [1]
+        append(back_end, run, "fork", "own")
+        assert fork.messages(1) == ["own"]
         finish(back_end, run)
         for reader in (one, two, never):
             assert reader.rest() == []

@@ -86,6 +86,24 @@ def test_channels(back_end: BackEnd, session: str) -> None:
     assert browser.ask("GET", f"{SESSIONS}/{session}/out/records").status_code == 403
 
 
+def test_no_scope_means_two_things(back_end: BackEnd, session: str) -> None:
+    """Ids have colons as they like, unless a part of another session has the same name."""
+    say(back_end, session, "of its own")
+    for name in (f"{session}:in", f"{session}:out", f"{session}:channels", f"{session}:channels:c"):
+        say(back_end, name, "hidden")
+        for asking in (back_end, back_end.token(f"read:sessions:{name}")):
+            answer = asking.ask("GET", f"{SESSIONS}/{name}/out/records")
+            assert (answer.status_code, "hidden" in answer.text) == (400, False), name
+            assert asking.ask("POST", f"{SESSIONS}/{name}/in/append", b"x").status_code == 400
+    side = back_end.token(f"read:sessions:{session}:out")
+    found = side.ask("GET", f"{SESSIONS}/{session}/out/records").json()["records"]
+    assert [record["data"] for record in found] == ["of its own"]
+    assert side.ask("GET", f"{SESSIONS}/{session}/channels/c:out/out/records").status_code == 400
+    for name in (f"{session}:1", f"{session}:channels-of-its-own", "channels", f"in:{session}"):
+        browser = back_end.token(f"read:sessions:{name}")
+        assert browser.ask("GET", f"{SESSIONS}/{name}/out/records").json() == {"records": []}
+
+
 def test_a_session_cannot_be_called_like_anothers_stream(back_end: BackEnd, session: str) -> None:
     say(back_end, session, "of the channel", io="channels/c/out")
     name = f"{session}/channels/c"

@@ -243,7 +243,7 @@ def last_index(back_end: BackEnd, url: str, fields: Mapping[str, str]) -> int:
     return int(back_end.ask("HEAD", url, None, fields).headers["x-last-chunk-index"])
 
 
-def wait(condition: Any, seconds: float = 15.0) -> None:
+def wait(condition: Any, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -343,12 +343,18 @@ def test_readers_that_read_nothing_take_little_room(lone: Serving, stream: str) 
 def test_those_who_wait_do_not_keep_others_out(lone: Serving, stream: str) -> None:
     path = stream.removeprefix(lone.url)
     with ExitStack() as stack:
-        connections = [stack.enter_context(connected(lone.url)) for _ in range(REQUESTS + 20)]
-        for connection in connections:
-            query = b"?offset=-1&live=sse"
+        connections = [stack.enter_context(connected(lone.url)) for _ in range(2 * REQUESTS + 40)]
+        http = stack.enter_context(httpx.Client())
+        for number, connection in enumerate(connections):
+            # Half of them are answered on their own, since their cursors differ.
+            kind = f"long-poll&cursor={number}" if number % 2 else "sse"
+            query = f"?offset={START}&live={kind}".encode()
             connection.send(b"GET %b%b HTTP/1.1\r\nhost: x\r\n\r\n" % (path.encode(), query))
-            # One after the other: more than so many cannot begin at a time.
-            connection.until(b"upToDate")
+            # More than so many cannot begin at a time.
+            if number % 2 == 0:
+                connection.until(b"upToDate")
+            elif number % 20 == 1:
+                assert http.head(stream).status_code == 200
         assert httpx.post(stream, content="for all", headers=TEXT).status_code == 204
         assert httpx.get(stream).text == "for all"
         for connection in connections:

@@ -13,7 +13,7 @@ from back_ends import KEY, BackEnd
 from shapes.streams.stream import offset_of
 
 TEXT = {"content-type": "text/plain"}
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def drop_old_parts(back_end: BackEnd) -> None:

@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import pytest
 from back_ends import KEY, OTHER_KEY, SETTINGS
 from keyed_serving import keyed_serving
-from serving import Serving
+from metrics_page import scrape
+from serving import Serving, Setting
 from tables import Tables
 from webhook_receiver import PATIENCE, Receiver, Woken, receiving
 
@@ -48,6 +48,12 @@ class Back:
 
     def act(self, name: str, action: str, body: Any, key: str | None = KEY) -> httpx.Response:
         return self.ask("POST", f"{ROOT}/subscriptions/{name}/{action}", body, key)
+
+    def grown(self, before: dict[str, float], metric: str, **label: str) -> float:
+        """A metric, less what it was before."""
+        labels = ",".join(f'{key}="{value}"' for key, value in label.items())
+        place = f"{metric}{{{labels}}}" if label else metric
+        return scrape(self.serving)[place] - before.get(place, 0.0)
 
     def append(self, path: str, environment: str = "default") -> None:
         """In plain SQL, as an application does."""
@@ -85,7 +91,8 @@ def back(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator
     folder = tmp_path_factory.mktemp("pgtide-subscriptions")
     settings = folder / "pgtide.toml"
     settings.write_text(SETTINGS)
-    given: dict[str, str | Path] = {"config_file": settings, "webhook_hosts": "127.0.0.1"}
+    given: dict[str, Setting] = {"config_file": settings, "webhook_hosts": "127.0.0.1"}
+    given |= {"prometheus_port": 0, "log_level": "debug"}
     with (
         keyed_serving(server_url, folder / "pgtide", **given) as keyed,
         closing(Tables(keyed.database_url)) as tables,
@@ -197,14 +204,46 @@ def test_a_lease_that_ends_wakes_again(back: Back, receiver: Receiver, name: str
 def test_retries(back: Back, receiver: Receiver, name: str) -> None:
     answers: list[tuple[int, Any]] = [(500, {"done": True}), (302, {}), (200, {"done": True})]
     receiver.answer = lambda _: answers.pop(0)
+    before = scrape(back.serving)
     back.subscribe(name, **hook(receiver, name))
     back.append(f"{name}/a")
-    woken = [receiver.next() for _ in range(3)]
+    woken = [receiver.next(), receiver.next()]
+    until(lambda: back.grown({}, "pgtide_subscriptions", state="failed") == 1)
+    woken.append(receiver.next())
     assert len({one.body["wake_id"] for one in woken}) == 1
     assert 0.7 < woken[1].at - woken[0].at < 5
     assert 1.5 < woken[2].at - woken[1].at < 6
     until(lambda: back.show(name)["status"] == "active")
     assert back.acked(name) == woken[0].tails
+    assert back.grown(before, "pgtide_webhooks_total", outcome="refused") == 2
+    assert back.grown(before, "pgtide_webhooks_total", outcome="done") == 1
+    assert back.grown(before, "pgtide_webhook_seconds_count") == 3
+
+
+def test_appends_and_reads_are_counted(back: Back) -> None:
+    name = f"s{secrets.token_hex(4)}"
+    text = {"content-type": "text/plain", "authorization": f"Bearer {KEY}"}
+    before = scrape(back.serving)
+    url = f"{back.serving.url}/v1/stream/{name}/a"
+    assert back.http.post(url, content=b"x", headers=text).status_code == 404
+    assert back.http.put(url, headers=text).status_code == 201
+    with back.http.stream("GET", f"{url}?offset=-1&live=sse", headers=text) as reader:
+        lines = reader.iter_lines()
+        assert back.http.post(url, content=b"first", headers=text).status_code == 204
+        until(lambda: "first" in next(lines))
+        until(lambda: back.grown({}, "pgtide_readers", mode="stream_sse") >= 1)
+        until(lambda: back.grown({}, "pgtide_streams_followed") >= 1)
+        until(lambda: back.grown({}, "pgtide_stream_remembered_bytes") >= len("first"))
+    until(lambda: back.grown(before, "pgtide_stream_reads_total", source="memory") >= 1)
+    assert back.http.get(url, headers=text).text == "first"
+    until(lambda: back.grown(before, "pgtide_stream_reads_total", source="table") >= 1)
+    appends = "pgtide_stream_appends_total"
+    assert back.grown(before, appends, outcome="appended") == 1
+    assert back.grown(before, appends, outcome="missing") == 1
+    assert back.grown(before, "pgtide_stream_appended_messages_total") == 1
+    assert back.grown(before, "pgtide_stream_appended_bytes_total") == len("first")
+    assert back.grown(before, "pgtide_stream_batch_appends_sum") == 2
+    assert 1 <= back.grown(before, "pgtide_stream_batch_seconds_count") <= 2
 
 
 def test_a_retry_outlives_the_server(back: Back, receiver: Receiver, name: str) -> None:
@@ -314,13 +353,24 @@ def test_pull_wake(back: Back, name: str) -> None:
     assert len(events) == 1
 
 
-def test_a_wake_stream_that_comes_late(back: Back, name: str) -> None:
-    back.subscribe(name, type="pull-wake", streams=[f"{name}/a"], wake_stream=f"wakes/{name}")
+def test_a_wake_stream_is_made_and_made_again(back: Back, name: str) -> None:
+    wakes = f"/v1/stream/wakes/{name}"
+    asked = {"type": "pull-wake", "streams": [f"{name}/a"], "wake_stream": f"wakes/{name}"}
+    back.subscribe(name, **asked)
+    made = back.ask("GET", wakes)
+    assert (made.headers["content-type"], made.json()) == ("application/json", [])
+    # An application that makes it for itself, before or after, is told that it is there.
+    assert back.ask("PUT", wakes, []).status_code == 200
+    assert back.ask("DELETE", wakes).status_code == 204
     back.append(f"{name}/a")
     until(lambda: back.show(name)["status"] == "failed")
-    back.ask("PUT", f"/v1/stream/wakes/{name}", [])
-    until(lambda: back.ask("GET", f"/v1/stream/wakes/{name}").json())
+    assert back.ask("PUT", f"{ROOT}/subscriptions/{name}", asked).status_code == 200
+    until(lambda: back.ask("GET", wakes).json())
     assert back.show(name)["status"] == "active"
+    back.db.run("select pgtide.close(%s)", f"wakes/{name}")
+    answer = back.ask("PUT", f"{ROOT}/subscriptions/{name}", asked)
+    assert code(answer) == (400, "INVALID_REQUEST")
+    assert "wake_stream is closed" in answer.text
 
 
 def test_whoever_may_ask(back: Back, receiver: Receiver, name: str) -> None:
@@ -385,3 +435,54 @@ def test_what_is_refused(back: Back, receiver: Receiver, name: str) -> None:
         for method in ("GET", "PUT", "POST", "DELETE"):
             assert back.ask(method, f"{ROOT}{other}").status_code == 404, (method, other)
     assert back.ask("PATCH", path).status_code == 405
+
+
+def test_no_secret_is_in_a_log_line_or_an_answer(back: Back, receiver: Receiver, name: str) -> None:
+    """At level debug each request is a line, and what goes wrong with webhooks is always one. URLs of
+    webhooks often have a secret in them: only who may see the subscription sees it."""
+    receiver.answer = lambda _: (202, {})
+    secret_url = f"{receiver.url}/s3cret-path?token=s3cret-token&sig=s3cret-sig"
+    back.subscribe(name, **hook(receiver, name) | {"webhook": {"url": secret_url}})
+    back.append(f"{name}/a")
+    woken = receiver.next()
+    refused = [
+        back.ask("PUT", f"{ROOT}/subscriptions/{name}", hook(receiver, name, webhook={"url": url}))
+        for url in (
+            "https://user:s3cret-password@hooks.example/",
+            "https://s3cret-user@hooks.example/",
+            "http://10.0.0.1/s3cret-path",
+            f"{secret_url}&s3cret-more",
+        )
+    ]
+    tokens = (woken.body["callback_token"] + "s3cret", "s3cret-token", "a.s3cret.b")
+    for token in tokens:
+        forged = woken._replace(body=woken.body | {"callback_token": token})
+        refused.append(back.call_back(forged))
+        refused.append(back.act(name, "ack", {}, token))
+        refused.append(back.ask("GET", f"/v1/stream/{name}/a", key=token))
+        refused.append(back.ask("GET", f"/realtime/v1/sessions/{name}/out/records", key=token))
+        refused.append(back.ask("POST", f"/realtime/v1/streams/{name}/self/a", [], key=token))
+    producer = {"producer-id": "s3cret-producer", "producer-epoch": "0", "producer-seq": "7"}
+    ingest = {"x-client-id": "s3cret-client", "x-resume-from-chunk": "s3cret"}
+    part = {"x-part-id": "s3cret-part" * 100}
+    key = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+    for path, headers in (
+        (f"/v1/stream/{name}/a?access_token=s3cret-token", producer),
+        (f"/realtime/v1/streams/{name}/self/a?secret=s3cret-key", ingest),
+        (f"/realtime/v1/sessions/{name}/neither/append?apikey=s3cret-key", part),
+    ):
+        url = f"{back.serving.url}{path}"
+        refused.append(back.http.post(url, content=b'{"s3cret": ', headers={**key, **headers}))
+        refused.append(back.http.post(url, content=b"[1]", headers={**key, **headers}))
+    assert min(answer.status_code for answer in refused) >= 400
+    for answer in refused:
+        assert "s3cret" not in answer.text + str(answer.headers), answer.url
+    # It fails from now on, in whatever way.
+    receiver.answer = lambda _: (500, {"s3cret-answer": True})
+    assert back.call_back(woken, acks=[]).json()["next_wake"]
+    until(lambda: f"{name!r} is to be tried again" in back.serving.log)
+    log = back.serving.log
+    assert f"/v1/stream/{name}/a?access_token=***" in log
+    assert "s3cret" not in log
+    for secret in (woken.body["callback_token"], KEY):
+        assert secret not in log

@@ -232,12 +232,15 @@ SCHEMA: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.usefixtures("types")
 def test_schema_header(server: Serving, tables: Tables) -> None:
-    columns = ", ".join(f"c{number} {kind}" for number, (kind, _) in enumerate(SCHEMA))
+    # A scale below zero is new in Postgres 15.
+    old = int(tables.run("show server_version_num")[0][0]) < 150000
+    known = [each for each in SCHEMA if not (old and "-" in each[0])]
+    columns = ", ".join(f"c{number} {kind}" for number, (kind, _) in enumerate(known))
     name = tables.make(f"{columns}, k1 text, k0 int8, primary key (k0, k1)")
     schema = json.loads(ask(server.url, table=name, offset=-1).headers["electric-schema"])
     assert schema.pop("k0") == {"type": "int8", "pk_index": 0, "not_null": True}
     assert schema.pop("k1") == {"type": "text", "pk_index": 1, "not_null": True}
-    for number, (kind, expected) in enumerate(SCHEMA):
+    for number, (kind, expected) in enumerate(known):
         assert schema.pop(f"c{number}") == expected, kind
     assert schema == {}
 

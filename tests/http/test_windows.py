@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import httpx
 import pytest
 from serving import Serving, fresh_database
 from shape_client import ShapeClient
+from shape_rows import ViolationError
 from tables import Tables
 from window_subject import WindowSubject
 
@@ -126,6 +127,30 @@ async def test_rows_leave_by_themselves(
             await client.stop()
             client.check()
             assert not client.counts.conflicts
+        await leave_while_another_one_moves(tables, many, name, crowd, one)
+        serving.check_log()
+
+
+async def leave_while_another_one_moves(
+    tables: Tables, first: str, second: str, lasting: ShapeClient, leaving: ShapeClient
+) -> None:
+    """The window of `second` loses all who follow it while that of `first` cannot go on."""
+    with tables.transaction() as connection:
+        connection.execute(f"lock table {first} in access exclusive mode".encode())
+        while not tables.run("select pid from pg_stat_activity where wait_event_type = 'Lock'"):
+            await asyncio.sleep(0.02)
+        tables.run(
+            f"alter table {second} drop column at, drop column local, drop column day;"
+            f"insert into {second} values (100)"
+        )
+        while not leaving.counts.conflicts and leaving.violation is None:
+            with suppress(ViolationError):
+                await leaving.catch_up()
+            await asyncio.sleep(0.02)
+    tables.run(f"insert into {first} values (20000, 'infinity')")
+    lasting.start()
+    assert await lasting.until(lambda: ids(lasting) == [20000])
+    await lasting.stop()
 
 
 @pytest.mark.parametrize("kind", ["r", "p"])

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Woken(NamedTuple):

@@ -6,13 +6,30 @@ import { TaskRunError, applyMetadataOperations } from "@trigger.dev/core/v3";
 function apply({ metadata, operations }) {
   // Its pattern for slices remembers where it found the last one: begin as a new process would.
   applyMetadataOperations({}, [{ type: "set", key: "$.a", value: 1 }]);
+  const unapplied = [];
   try {
-    const { newMetadata, unappliedOperations } = applyMetadataOperations(metadata, operations);
-    return { metadata: newMetadata, unapplied: unappliedOperations.map((one) => operations.indexOf(one)) };
+    for (const [index, operation] of operations.entries()) {
+      // What is no JSON any more, it goes on with.
+      if (isOdd(metadata)) return { odd: true };
+      const { newMetadata, unappliedOperations } = applyMetadataOperations(metadata, [operation]);
+      metadata = newMetadata;
+      if (unappliedOperations.length > 0) unapplied.push(index);
+    }
+    JSON.stringify(metadata);
+    return { metadata, unapplied };
   } catch (error) {
+    // Also if it has come to contain itself.
     if (!(error instanceof TypeError)) throw error;
     return { thrown: error.message };
   }
+}
+
+// Whether an array has holes, or members that are no elements.
+function isOdd(value, seen = new Set()) {
+  if (value === null || typeof value !== "object" || seen.has(value)) return false;
+  seen.add(value);
+  const found = Array.isArray(value) && Object.keys(value).length !== value.length;
+  return found || Object.values(value).some((one) => isOdd(one, seen));
 }
 
 // The codes that an error of the type INTERNAL_ERROR may have.

@@ -9,9 +9,14 @@ from typing import Any
 
 from grant_history import LEDGER, MARK, RUNS, Past, Row
 from grant_readers import COLUMNS, Grant, GrantReader, Message
+from pulse import Pulse
 
 GONE_SECONDS = 1.0
 """How long after the end of a grant something may still come."""
+
+SLOW_STEPS = 3
+"""An end is noticed, comes through to the reader, and is told to whoever asks again: each of these
+may take as long as the machine takes for any answer at that time."""
 
 FIELDS = {
     "friendlyId": "id",
@@ -27,8 +32,9 @@ FIELDS = {
 class Judge:
     """Says what is wrong with what a reader was sent."""
 
-    def __init__(self, past: Past) -> None:
+    def __init__(self, past: Past, pulse: Pulse) -> None:
         self._past = past
+        self._pulse = pulse
         self.seen: Counter[str] = Counter()
 
     def faults(self, reader: GrantReader) -> list[str]:
@@ -36,11 +42,18 @@ class Judge:
         grant = reader.grant
         for at, message in reader.messages:
             fault = self._fault(grant, message)
-            if grant.expires_at is not None and at > grant.expires_at + GONE_SECONDS:
-                fault = f"it came {at - grant.expires_at:.2f} s after the end of the grant"
+            if self.is_late(grant, at):
+                fault = f"it came at {at}, after the end of the grant at {grant.expires_at}"
             if fault:
                 found.append(f"{fault}: {json.dumps(message)}\n  for {grant.about}")
         return found
+
+    def is_late(self, grant: Grant, at: float) -> bool:
+        """Whether a grant was over at a time (seconds since 1970), and everybody could know it."""
+        end = grant.expires_at
+        if end is None or at <= end + GONE_SECONDS:
+            return False
+        return at > end + GONE_SECONDS + SLOW_STEPS * self._pulse.slowest(end, at)
 
     def faults_of_text(self, grant: Grant, text: str) -> list[str]:
         """By the marks alone, for what is no message."""

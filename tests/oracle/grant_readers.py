@@ -51,8 +51,8 @@ class GrantReader:
     rows: dict[str, Message] = field(default_factory=dict[str, Message])
     status: int = 0
     ended_at: float | None = None
-    served: bool = False
-    """Whether it has ever been."""
+    served_at: float | None = None
+    """When an answer that was no refusal last came to its end."""
     _offset: str = "-1"
     _handle: str | None = None
     _cursor: str = ""
@@ -87,24 +87,25 @@ class GrantReader:
         response = await connection.get(grant.path, query, headers)
         self.status = response.status
         if response.status == 200 and "event-stream" in response.headers["content-type"]:
-            return await self._read_events(response)
+            await self._read_events(response)
+            self.served_at = time.time()
+            return
         body = await response.body()
         if response.status == 409:
             self._handle = response.headers.get("electric-handle")
             self._offset, self._live, self.rows = "-1", False, {}
         elif response.status == 200:
-            self.served = True
+            self.served_at = time.time()
             self._take(json.loads(body))
             self._offset = response.headers["electric-offset"]
             self._handle = response.headers["electric-handle"]
             self._cursor = response.headers.get("electric-cursor", self._cursor)
             self._live = "electric-up-to-date" in response.headers
-        elif response.status == 503 or (response.status in (403, 404) and not self.served):
+        elif response.status == 503 or (response.status in (403, 404) and self.served_at is None):
             # Perhaps it may, or the run is there, the next time.
             await asyncio.sleep(0.05)
         else:
             self.ended_at = time.time()
-        return None
 
     async def _read_events(self, response: Any) -> None:
         buffer = b""

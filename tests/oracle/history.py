@@ -123,7 +123,13 @@ class History:
             await client.stop()
             if same and client.violation is None:
                 # Nothing more may come, and what comes may change nothing.
+                columns = client.columns
                 await asyncio.wait_for(client.catch_up(), CONVERGE_SECONDS)
+                if client.columns != columns:
+                    # It had all of a snapshot that was older than a column.
+                    rows, copies = await select(
+                        connection, shape.table, client.columns, shape.condition
+                    )
             if client.violation is not None and "status 400" in str(client.violation):
                 self.report.refused.append(str(client.violation)[:500])
             elif client.violation is not None:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 import psycopg
+from postgres_choice import program
 
 from engine.embedded import EmbeddedPostgres
 
@@ -28,7 +29,7 @@ class SynchronousStandby:
 
     def __enter__(self) -> Self:
         url = f"{self._postgres.database_url}?application_name={NAME}"
-        binary = self._postgres.bin / "pg_receivewal"
+        binary = program(self._postgres, "pg_receivewal")
         self._process = subprocess.Popen(
             [str(binary), "-D", self._folder.name, "--synchronous", "--no-loop", "-d", url],
             stdout=subprocess.DEVNULL,

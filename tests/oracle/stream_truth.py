@@ -86,12 +86,18 @@ class Truth:
                 steps = [(step[0], step[1]) for step in lineage]
                 self.streams[number] = Stream(number, path, content_type, steps, *fork)
             chunks = connection.execute(
-                "select stream_id, position, messages, data from kept_chunks"
+                "select stream_id, position, messages, data, bytes_upto from kept_chunks"
                 " where stream_id = any(%s) order by stream_id, position",
                 (list(self.streams),),
             )
-            for number, position, count, data in chunks.fetchall():
-                self._add(self.streams[number], position, count, data)
+            ends: dict[tuple[int, int], int] = {}
+            for number, position, count, data, end in chunks.fetchall():
+                stream = self.streams[number]
+                self._add(stream, position, count, data)
+                owner = next((one for one, last in stream.lineage if last == position), number)
+                if end != ends.get((owner, position), 0) + len(data):
+                    self.faults.append(f"{stream.path}: {end} bytes behind {position}")
+                ends[number, position + count] = end
         for stream in self.streams.values():
             for ancestor, upto in stream.lineage:
                 own = self.streams[ancestor]

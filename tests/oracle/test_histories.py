@@ -1,12 +1,11 @@
 """Shapes compared with SELECT under random tables, rows, filters and transactions.
 
-PGTIDE_ORACLE_SECONDS is how long it goes on, PGTIDE_SEED repeats one run (it is printed by each).
+PGTIDE_ORACLE_SECONDS is how long it goes on, PGTIDE_SEED repeats one run (each prints how).
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from pathlib import Path
 from random import Random
@@ -14,27 +13,23 @@ from random import Random
 import psycopg
 import pytest
 from history import History, prepare
+from postgres_choice import stream_in_progress
 from serving import Serving
 
 SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 12)
-SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
 HISTORY_SECONDS = 2.5
-
-# Postgres streams every transaction while it is in progress, however small it is.
-STREAM_ALL = "alter database {} set debug_logical_replication_streaming = 'immediate'"
 
 
 @pytest.mark.timeout(SECONDS * 3 + 120)
 @pytest.mark.parametrize("streaming", [False, True], ids=["at-commit", "in-progress"])
 async def test_clients_hold_what_select_returns(
-    streaming: bool, database: str, tmp_path: Path
+    streaming: bool, seed: str, database: str, tmp_path: Path
 ) -> None:
-    seed = f"{SEED}/{streaming}"
     random = Random(seed)
     await prepare(database)
     if streaming:
         with psycopg.connect(database, autocommit=True) as connection:
-            connection.execute(STREAM_ALL.format(connection.info.dbname).encode())
+            stream_in_progress(connection)
     with Serving(
         database,
         tmp_path / "pgtide",
@@ -48,9 +43,9 @@ async def test_clients_hold_what_select_returns(
         while time.monotonic() < ends:
             history = History(f"{seed}/{number}", database, server.url, server.folder / "data")
             report = await history.run(HISTORY_SECONDS)
-            print(f"PGTIDE_SEED={SEED} streaming={streaming} history={number}: {report}")
+            print(f"history {number}: {report}")
             assert not report.failures + report.refused, (
-                f"PGTIDE_SEED={SEED}, streaming={streaming}, history {number}:\n"
+                f"history {number} of seed {seed}:\n"
                 + "\n\n".join(report.failures + report.refused)
                 + f"\n\n{history.describe()}"
             )

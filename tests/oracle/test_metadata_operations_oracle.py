@@ -1,7 +1,7 @@
 """Random operations on random metadata have the effect that @trigger.dev/core gives them.
 
-Always the same ones: two oddities of core's, each seen once in 30,000 cases, are not to be had here
-(holes in arrays, and a member that is called `*` on the way to a slice).
+PGTIDE_SEED repeats a run (each prints how). Where core comes to arrays with holes, or with members that
+are no elements, and goes on with them, it is not compared: JSON has no such arrays.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from random import Random
 from typing import Any, cast
 
 import orjson
+import pytest
 from core_judge import judged
 
 from shapes.runs.metadata_operations import Operation, apply_operations
 
 CASES = 4000
-SEED = 20260731
 
 NAMES = ("a", "b", "l", "a.b", "a\\b", "*", "x~1y", "x/y", "", "[0:1]", "$.a", "0")
 STEPS = (
@@ -104,8 +104,8 @@ def plain(value: Any) -> Any:
             return value
 
 
-def test_operations_do_what_they_do_in_the_sdk() -> None:
-    random = Random(SEED)
+def test_operations_do_what_they_do_in_the_sdk(seed: str) -> None:
+    random = Random(seed)
     cases = [
         {
             "metadata": metadata(random),
@@ -115,6 +115,13 @@ def test_operations_do_what_they_do_in_the_sdk() -> None:
     ]
     seen: Counter[str] = Counter()
     for case, theirs in zip(cases, judged("operations", cases), strict=True):
+        if "odd" in theirs:
+            seen["odd"] += 1
+            continue
+        if "circular" in theirs.get("thrown", ""):
+            with pytest.raises(orjson.JSONEncodeError):
+                ours(case)
+            continue
         result, unapplied = ours(case)
         if "thrown" in theirs:
             # It gives up on the whole list; here only the operation is not applied.
@@ -128,3 +135,4 @@ def test_operations_do_what_they_do_in_the_sdk() -> None:
     # A generator that makes nothing but failures would prove nothing.
     assert seen["changed"] > CASES / 2, seen
     assert min(seen["unapplied"], seen["thrown"]) > CASES / 100, seen
+    assert seen["odd"] < CASES / 20, seen

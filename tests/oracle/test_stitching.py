@@ -22,6 +22,7 @@ import psycopg
 import pytest
 from log_progress import reach
 from own_ports import own_port
+from postgres_choice import new_server
 from psycopg import errors
 from psycopg.rows import dict_row
 from serving import Serving
@@ -33,7 +34,6 @@ from engine.embedded import EmbeddedPostgres
 from engine.log.reader import LogReader
 
 SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 12) * 0.15
-SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
 KEYS = 60
 COLUMNS = tuple(f"c{n}" for n in range(12))
 OPTIONS = {"max_prepared_transactions": "20", "wal_writer_delay": "1s"}
@@ -44,7 +44,7 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A server whose settings these tests may change."""
     with tempfile.TemporaryDirectory(prefix="pgtide-test-") as folder:
         Path(folder).chmod(0o755)
-        server = EmbeddedPostgres(Path(folder) / "postgres", own_port(), options=OPTIONS)
+        server = new_server(Path(folder) / "postgres", own_port(), OPTIONS)
         server.start()
         try:
             yield server
@@ -168,14 +168,14 @@ class Stress:
                 for key, row in rows.items()
             }
             wrong = difference(client.rows, expected)
-            assert not wrong, f"PGTIDE_SEED={SEED}: {wrong}\n{client.describe()}"
+            assert not wrong, f"seed {self._seed}: {wrong}\n{client.describe()}"
             assert client.counts.conflicts + client.counts.restarts == 0, client.describe()
 
 
 @pytest.mark.timeout(SECONDS * 4 + 120)
 @pytest.mark.parametrize("standby", [False, True], ids=["alone", "synchronous-standby"])
 async def test_every_snapshot_joins_the_log_exactly(
-    standby: bool, own_postgres: EmbeddedPostgres, tmp_path: Path
+    standby: bool, seed: str, own_postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     """With a synchronous standby commits are in the log long before others see them."""
     with contextlib.ExitStack() as stack:
@@ -184,10 +184,10 @@ async def test_every_snapshot_joins_the_log_exactly(
         server = stack.enter_context(Serving(own_postgres.database_url, tmp_path / "pgtide"))
         ends = time.monotonic() + SECONDS
         for number in count():
-            stress = Stress(f"{SEED}/{standby}/{number}", own_postgres.database_url, server)
+            stress = Stress(f"{seed}/{number}", own_postgres.database_url, server)
             await stress.run(min(SECONDS, 2.5))
             done = f"{len(stress.clients)} clients, {stress.commits} commits"
-            print(f"PGTIDE_SEED={SEED} standby={standby} {number}: {done}")
+            print(f"history {number}: {done}")
             if time.monotonic() >= ends:
                 return
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import time
 from collections import Counter
 from pathlib import Path
@@ -26,14 +25,13 @@ from stream_writers import BYTES, JSON, TEXT, Past, Writer
 from engine.postgres.migrate import migrate
 
 SECONDS = float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 12) * 0.4
-SEED = os.environ.get("PGTIDE_SEED") or secrets.token_hex(4)
 HISTORY_SECONDS = 4.0
 READERS = 10
 KINDS = {"text": TEXT, "json": JSON, "bytes": BYTES}
 
 
 @pytest.mark.timeout(SECONDS * 4 + 180)
-async def test_what_is_read_is_what_was_committed(database: str, tmp_path: Path) -> None:
+async def test_what_is_read_is_what_was_committed(seed: str, database: str, tmp_path: Path) -> None:
     await migrate(database)
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
         await connection.execute(PREPARE.encode())
@@ -43,12 +41,12 @@ async def test_what_is_read_is_what_was_committed(database: str, tmp_path: Path)
         ends = time.monotonic() + SECONDS
         number = 0
         while not number or time.monotonic() < ends:
-            history = History(f"{SEED}/{number}", database, server.url, f"h{number}")
+            history = History(f"{seed}/{number}", database, server.url, f"h{number}")
             faults = await history.run(HISTORY_SECONDS)
             seen = dict(sorted(history.seen.items()))
-            print(f"PGTIDE_SEED={SEED} history={number}: {seen}")
+            print(f"history {number}: {seen}")
             told = "\n\n".join(fault[:2000] for fault in faults[:10])
-            assert not faults, f"PGTIDE_SEED={SEED}, history {number}:\n{told}"
+            assert not faults, f"history {number} of seed {seed}:\n{told}"
             number += 1
 
 

@@ -139,6 +139,6 @@ class Listener:
 
 async def settled(box: StreamBox) -> None:
     """Wait until no stream is in doubt."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while box.hub.doubtful:
             await asyncio.sleep(0.001)

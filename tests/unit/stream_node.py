@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ class Client:
         await self._taking.wait()
 
     async def got(self, text: bytes) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.text != text:
                 await asyncio.sleep(0.001)
 
@@ -90,7 +91,9 @@ class Node:
     def __init__(self) -> None:
         self.box = StreamBox()
         self.box.make("a")
-        self.leases = Leases(Authority(Settings.from_environ({})))
+        self.now = time.time()
+        """In seconds since 1970, for grants that end."""
+        self.leases = Leases(Authority(Settings.from_environ({})), lambda: self.now)
         self.streams = EventStreams(self.box.hub, self.box, self.leases)
 
     def say(self, *data: bytes, inline: bool = True, close: bool = False) -> None:

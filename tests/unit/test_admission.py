@@ -6,6 +6,7 @@ import asyncio
 import random
 
 import pytest
+from exploring import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,7 +52,26 @@ def test_the_answer_to_one_too_many() -> None:
     assert held(meters) == (0, 0)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+def test_who_waits_does_not_count_and_goes_on_in_any_case() -> None:
+    meters, (admission,) = nodes(1, ConcurrentRequests(1, 1))
+    first = admission.admit(Pool.INITIAL)
+    for _ in range(2):
+        first.rest()
+        assert held(meters) == (0, 0)
+    second = admission.admit(Pool.EXISTING)
+    for _ in range(2):
+        first.go_on()
+        assert held(meters) == (0, 2)
+    with pytest.raises(ConcurrencyError):
+        admission.admit(Pool.EXISTING)
+    first.rest()
+    for permit in (first, first, second):
+        permit.release()
+        permit.go_on()
+    assert held(meters) == (0, 0)
+
+
+@settings(max_examples=examples(60))
 @given(
     count=st.integers(1, 4),
     initial=st.integers(1, 4),

@@ -14,7 +14,7 @@ NOW = 1_700_000_000_000_000
 
 
 def stream(content_type: str = "text/plain", tail: int = 0) -> Target:
-    return Target(1, content_type, tail, NOW)
+    return Target(1, content_type, tail, 0, NOW)
 
 
 def append(

@@ -7,11 +7,12 @@ import random
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
 from brute_force import FOLLOWED, Followed, expected
+from exploring import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from log_builder import Elsewhere, Transaction, append_to, insert, make_log, transaction, truncate
@@ -23,6 +24,7 @@ from shapes.catalog.table_ledger import TableLedger
 from shapes.database import Database
 from shapes.definitions import Definitions
 from shapes.following import feed, feeds, tail
+from shapes.http import sse
 from shapes.http.sse import EventStream
 from shapes.library import Library, Place
 from shapes.snapshots.snapshot import Snapshots
@@ -133,6 +135,14 @@ class Streams:
         self.tail = of.tail
         self.library = library
         self.tasks: list[asyncio.Task[None]] = []
+        self._of: dict[Settings, sse.Streams] = {}
+
+    def open(self, place: Place, connection: Connection, options: Settings = PATIENT) -> None:
+        """Serve a connection; streams with the same options are those of one node."""
+        if options not in self._of:
+            # Without a grant nothing is asked of leases.
+            self._of[options] = sse.Streams(options, self.tail, self.library, cast(Any, None))
+        self.tasks.append(connection.serve(self._of[options].open(place, connection)))
 
     async def begin(
         self, followed: Followed, start: Offset = START, options: Settings = PATIENT
@@ -140,8 +150,7 @@ class Streams:
         """A stream of a shape from an offset; it has come to its end when this returns."""
         connection = Connection()
         place = Place(await self.node.feeds.open(followed.shape, start), start, [])
-        stream = EventStream(options, self.tail, self.library, place, connection)
-        self.tasks.append(connection.serve(stream))
+        self.open(place, connection, options)
         await turns()
         return connection
 
@@ -244,8 +253,7 @@ async def test_a_client_that_is_slow_from_the_beginning(folder: Path, elsewhere:
         client = Connection()
         client.block()
         place = Place(await one.node.feeds.open(EVERYTHING.shape, START), START, [])
-        stream = EventStream(PATIENT, one.tail, one.library, place, client)
-        one.tasks.append(client.serve(stream))
+        one.open(place, client)
         await turns()
         elsewhere.run(append_to, folder, MORE)
         one.node.follower.go_on()
@@ -340,10 +348,7 @@ async def test_a_stream_ends_in_time(folder: Path) -> None:
 
 
 @settings(
-    max_examples=35,
-    deadline=None,
-    derandomize=True,
-    database=None,
+    max_examples=examples(35),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from brute_force import FOLLOWED
+from exploring import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from log_builder import (
@@ -69,10 +70,7 @@ def places(history: list[Transaction]) -> list[Offset]:
 
 
 slow = settings(
-    max_examples=35,
-    deadline=None,
-    derandomize=True,
-    database=None,
+    max_examples=examples(35),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -214,6 +217,30 @@ def test_blocks_must_ascend(folder: Path) -> None:
         stage(writer, transaction(300, *rows(1)))
         with pytest.raises(LogError, match="ascending"):
             writer.commit(300, 308, 308)
+
+
+def test_what_the_disk_refused_is_in_the_log_before_the_head_passes_it(folder: Path) -> None:
+    make_log(folder, HISTORY)
+    refused, later = transaction(1000, *rows(2000, "x" * 100)), transaction(2000, *rows(1))
+    with writing(folder) as writer:
+        stage(writer, refused)
+        with files_of_at_most((folder / "data.mdb").stat().st_size), pytest.raises(LogError):
+            writer.commit(1000, 1008, 1008)
+        assert writer.state is not None
+        assert writer.state.commit_lsn == 900
+        append(writer, [later])
+    assert all_offsets(folder) == offsets([*HISTORY, refused, later])
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Generator[None]:
+    """This process can write no longer ones."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_progress_goes_beyond_the_last_commit_but_never_behind_it(folder: Path) -> None:

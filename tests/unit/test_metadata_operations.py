@@ -40,6 +40,8 @@ def changed(metadata: str, *operations: tuple[str, str, Any]) -> tuple[Any, int]
         ('{"a": null}', ("set", "$.a", 9), {"a": None}),
         ('{"a": {"x": 1}, "b": {}}', ("set", "$.*.x", 9), {"a": {"x": 9}, "b": {"x": 9}}),
         ('{"l": [1, 2, 3]}', ("set", "$.l.[1:]", 9), {"l": [1, 9, 9]}),
+        # A member's name is read as part of a path, and the array there is a copy then.
+        ('{"*": [1], "b": [2]}', ("set", "$.*.0", 9), {"*": [1], "b": [9]}),
         ('{"a": 1}', ("delete", "a", None), {}),
         ('{"a": 1}', ("delete", "b", None), {"a": 1}),
         ('{"a": 1}', ("delete", "$.a", None), {"a": 1}),

@@ -8,6 +8,7 @@ import tracemalloc
 from contextlib import suppress
 
 import pytest
+from exploring import examples
 from golden.captured import FILES, read_capture
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -44,7 +45,7 @@ PAYLOADS = [
 
 YEAR_2000_US = 946_684_800_000_000
 
-reproducible = settings(derandomize=True, database=None, deadline=None, max_examples=500)
+thorough = settings(max_examples=examples(500))
 
 
 # -- an encoder, written from the manual and apart from the decoder ------------------------------
@@ -106,7 +107,7 @@ def filled(change: Change) -> Change:
 
 
 @given(change=changes(), before=st.binary(max_size=30))
-@reproducible
+@thorough
 def test_rows_come_back_as_they_were(change: Change, before: bytes):
     message = before + encode_change(change)
     assert decode_change(message, len(before)) == filled(change)
@@ -114,7 +115,7 @@ def test_rows_come_back_as_they_were(change: Change, before: bytes):
 
 
 @given(change=changes(), xid=u32)
-@reproducible
+@thorough
 def test_streamed_rows_come_back_with_their_xid(change: Change, xid: int):
     message = encode_change(change, xid)
     assert decode_streamed_change(message) == (xid, filled(change))
@@ -289,7 +290,7 @@ edits = st.lists(st.tuples(st.integers(0, 999), st.binary(max_size=6)), min_size
 
 
 @given(captured=st.sampled_from(PAYLOADS), edits=edits, streamed=st.booleans())
-@reproducible
+@thorough
 def test_messages_may_be_spoiled_at_random(
     captured: tuple[bytes, bool], edits: list[tuple[int, bytes]], streamed: bool
 ):
@@ -302,7 +303,7 @@ def test_messages_may_be_spoiled_at_random(
 
 @given(kind=st.sampled_from(b"BCORYTMSEcAIUDbPKrp\0"), rest=st.binary(), streamed=st.booleans())
 @example(kind=ord("I"), rest=b"", streamed=True)
-@reproducible
+@thorough
 def test_any_bytes_are_refused_or_decoded(kind: int, rest: bytes, streamed: bool):
     refused_or_decoded(bytes([kind]) + rest, streamed=streamed)
 

@@ -12,7 +12,6 @@ from engine.configuration.settings import Settings
 from shapes.access.authority import Authority
 from shapes.access.leases import Leases
 from shapes.definition import Definition
-from shapes.http.admission import Permit
 from shapes.http.live_limit import LiveLimit
 from shapes.http.regulars import Audience, Regular, Regulars
 from shapes.http.responder import Responder
@@ -158,32 +157,23 @@ def test_who_comes_no_more_is_forgotten(node: Node) -> None:
     assert node.known(QUERY, other) is None
 
 
-class Counted(Permit):
-    def __init__(self) -> None:
-        self.releases = 0
-
-    def release(self) -> None:
-        self.releases += 1
-
-
 def test_who_waits_counts_and_leaves_with_the_grant(node: Node) -> None:
     token = node.token()
     node.note(QUERY, token)
     regular = node.known(QUERY, token)
     assert regular is not None
-    permit = Counted()
     ended: list[int] = []
-    first = node.regulars.stay(regular, permit, lambda: ended.append(1))
-    second = node.regulars.stay(regular, permit, lambda: ended.append(2))
+    first = node.regulars.stay(regular, lambda: ended.append(1))
+    second = node.regulars.stay(regular, lambda: ended.append(2))
     assert first is not None
     assert second is not None
-    assert node.regulars.stay(regular, permit, ended.clear) is None
+    assert node.regulars.stay(regular, ended.clear) is None
+    assert node.regulars.stay_in("default") is None
     first.release()
     first.release()
-    assert permit.releases == 1
-    third = node.regulars.stay(regular, permit, lambda: ended.append(3))
+    third = node.regulars.stay(regular, lambda: ended.append(3))
     assert third is not None
-    assert node.regulars.stay(regular, permit, ended.clear) is None
+    assert node.regulars.stay(regular, ended.clear) is None
     node.clock.time += 60
     node.leases.sweep()
     assert sorted(ended) == [2, 3]

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from exploring import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from where_table import COLUMNS, POSITIONS, full_row, parse
@@ -165,7 +166,7 @@ def _check(
         assert answers.get(number, (False, False)) == expected
 
 
-@settings(max_examples=HISTORIES, deadline=None)
+@settings(max_examples=examples(HISTORIES))
 @given(
     st.lists(
         st.tuples(

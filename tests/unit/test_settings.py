@@ -231,6 +231,9 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
         assert setting.variable in text
 
 
+OPEN = {"DATABASE_URL": URL, "PGTIDE_INSECURE": "true"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "environ", "message"),
     [
@@ -248,6 +251,14 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
         (["dev", "--host", "0.0.0.0"], {}, "--insecure"),
         (["dev", "--listen-on-ipv6", "--host", "0.0.0.0"], {}, "others can reach ::"),
         (["dev", "--port", "none"], {}, "--port=none"),
+        (["serve", "--prot", "80"], {"DATABASE_URL": URL}, "--prot 80. `pgtide serve --help`"),
+        (["serve", "--data-dir", "/dev/null/x"], OPEN, "/dev/null/x cannot be written"),
+        (["dev", "--data-dir", "/dev/null/x"], {}, "set PGTIDE_DATA_DIR"),
+        (
+            ["migrate"],
+            {"DATABASE_URL": f"postgresql://app:{PASSWORD}@127.0.0.1:1/x"},
+            "correct host",
+        ),
     ],
 )
 def test_bad_use_is_one_line_and_exit_code_2(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from exploring import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -62,7 +63,7 @@ def test_who_is_seen_around_the_wrap(xid: int, seen: bool) -> None:
     assert around.sees(xid) is seen
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     xmax=st.integers(3, 2**40) | st.integers(-20, 20).map(lambda near: 5 * WRAP + near),
     running=st.lists(st.integers(1, 40), max_size=5),

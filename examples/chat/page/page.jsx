@@ -8,6 +8,7 @@ import { createRoot } from "react-dom/client"
 const STREAM = "answer"
 const QUESTIONS = ["Why do the tides come back?", "What does a lighthouse dream of?", "How does Postgres remember?"]
 const KEPT = "turns"
+const PATIENCE = 3000 // milliseconds
 
 function App() {
   const [session, setSession] = useState()
@@ -33,6 +34,20 @@ function App() {
   )
 }
 
+/** Whether pgtide answers, asked while `waiting`. The hooks come back by themselves; this is for the reader. */
+function useReachable(url, waiting) {
+  const [reachable, setReachable] = useState(true)
+  useEffect(() => {
+    if (!waiting) return
+    const ask = () =>
+      fetch(`${url}/v1/health`, { signal: AbortSignal.timeout(PATIENCE) })
+        .then(({ ok }) => setReachable(ok), () => setReachable(false))
+    const asking = setInterval(ask, PATIENCE)
+    return () => (clearInterval(asking), setReachable(true))
+  }, [url, waiting])
+  return reachable
+}
+
 function Chat({ session }) {
   const [turns, setTurns] = useState(() => JSON.parse(sessionStorage.getItem(KEPT) ?? "[]"))
   const [draft, setDraft] = useState("")
@@ -42,6 +57,7 @@ function Chat({ session }) {
   const [over, setOver] = useState({})
   const end = useCallback((id) => setOver((before) => ({ ...before, [id]: true })), [])
   const speaking = turns.length > 0 && !over[turns.at(-1).id]
+  const reachable = useReachable(session.apiUrl, speaking)
 
   useEffect(() => sessionStorage.setItem(KEPT, JSON.stringify(turns)), [turns])
   useEffect(() => {
@@ -72,6 +88,7 @@ function Chat({ session }) {
           </ul>
         )}
         {turns.map((turn) => <Turn key={turn.id} {...turn} end={end} />)}
+        {!reachable && <p className="away" role="status">The connection is lost. The answer goes on as soon as it is back.</p>}
         {error && <Trouble what={`The question could not be asked: ${error.message}`} />}
         <div ref={bottom} />
       </section>

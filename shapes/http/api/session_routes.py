@@ -1,6 +1,7 @@
 """Sessions: pairs of streams, in and out, that outlive runs, and such pairs beside them (channels).
 
-There are no sessions but their streams: whatever id a client names is one.
+There are no sessions but their streams: whatever id a client names is one, unless the scope of a token
+for it would be that for a part of another session, e.g. `chat:out`. Ids with colons are usual.
 """
 
 from __future__ import annotations
@@ -33,6 +34,15 @@ DRAINED_BYTES: Final = 8 << 20
 """About so much is in one answer that is no event stream."""
 
 _PAGE_BYTES: Final = 1 << 20
+_CHANNELS: Final = "channels"
+_AMBIGUOUS_SESSION: Final = (
+    "A session's id cannot end with :in, :out or :channels, nor have :channels: in it: a token's scope"
+    " for it would be that for a part of another session"
+)
+_AMBIGUOUS_CHANNEL: Final = (
+    "A channel's name cannot end with :in or :out: a token's scope for it would be that for one side of"
+    " another channel"
+)
 _PATTERNS: Final = (
     "/realtime/v1/sessions/{session}/{io}",
     "/realtime/v1/sessions/{session}/channels/{channel}/{io}",
@@ -131,14 +141,24 @@ def _path_of(call: Call) -> str:
     values = call.values
     if values["io"] not in (IN, OUT):
         raise ApiError(404, "Not found")
-    segments = [SESSIONS, segment_of(values["session"])]
-    if "channel" in values:
-        segments += ["channels", segment_of(values["channel"])]
+    session, channel = values["session"], values.get("channel")
+    segments = [SESSIONS, segment_of(session)]
+    if _is_side(session) or f":{_CHANNELS}:" in f"{session}:":
+        raise ApiError(400, _AMBIGUOUS_SESSION)
+    if channel is not None:
+        if _is_side(channel):
+            raise ApiError(400, _AMBIGUOUS_CHANNEL)
+        segments += [_CHANNELS, segment_of(channel)]
     return "/".join([*segments, values["io"]])
 
 
+def _is_side(identity: str) -> bool:
+    return identity.endswith((f":{IN}", f":{OUT}"))
+
+
 def _resources(call: Call) -> list[Resource]:
-    """The session, one of its channels, or one side of either."""
+    """The session, one of its channels, or one side of either. No two of all sessions have a name in
+    common: see `_path_of`."""
     session, io = call.values["session"], call.values["io"]
     found = [Resource(SESSIONS, session)]
     channel = call.values.get("channel")
@@ -146,6 +166,6 @@ def _resources(call: Call) -> list[Resource]:
         return [*found, Resource(SESSIONS, f"{session}:{io}")]
     return [
         *found,
-        Resource(SESSIONS, f"{session}:channels:{channel}"),
-        Resource(SESSIONS, f"{session}:channels:{channel}:{io}"),
+        Resource(SESSIONS, f"{session}:{_CHANNELS}:{channel}"),
+        Resource(SESSIONS, f"{session}:{_CHANNELS}:{channel}:{io}"),
     ]

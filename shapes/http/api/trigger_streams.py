@@ -46,6 +46,10 @@ class TriggerStreams:
             *session_routes(hub, store, readers, writing),
         ]
 
+    def __len__(self) -> int:
+        """How many readers wait for streams that nobody has written to yet."""
+        return len(self._arrivals)
+
     async def run(self) -> None:
         """Tell those who wait what they wait for, until cancelled."""
         async with asyncio.TaskGroup() as tasks:

@@ -12,7 +12,9 @@ from shapes.database import Database
 from shapes.http.admission import Admission
 from shapes.http.api.api import Api
 from shapes.http.api.routes import Also, Needs, Route
+from shapes.http.crowd import Crowd
 from shapes.http.live_limit import LiveLimit
+from shapes.http.meter import NodeMeter
 from shapes.http.streams.stream_access import WRITE, StreamAccess
 from shapes.http.streams.stream_manners import StreamManners
 from shapes.http.streams.stream_reads import StreamReads
@@ -34,6 +36,21 @@ class StreamServices(NamedTuple):
     writer: StreamWriter
     hub: StreamHub
     event_streams: EventStreams
+
+    def measure(self, meter: NodeMeter, crowd: Crowd, expecting: int) -> None:
+        """Show the numbers that change too often to be counted one by one. `expecting`: event streams
+        of what nobody has written to yet."""
+        _, writer, hub, events = self
+        polls = events.waiting + crowd.waiting_for_streams
+        meter.waiting("stream_long_poll", polls, events.polled + crowd.delivered_of_streams)
+        meter.waiting("stream_sse", len(events) + expecting, events.delivered)
+        meter.streams.standing(
+            waiting=len(writer),
+            followed=len(hub),
+            remembered=hub.remembered,
+            memory=events.reads.memory,
+            table=events.reads.table,
+        )
 
 
 def make_stream_api(

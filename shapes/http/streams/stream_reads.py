@@ -72,7 +72,7 @@ class StreamReads:
                 case Live.NO:
                     await self._catch_up(call, request)
                 case Live.LONG_POLL:
-                    await self._counted(call, request, self._long_poll)
+                    await self._counted(call, request, self._long_poll, permit)
                 case Live.SSE:
                     await self._counted(call, request, self._events, permit)
 
@@ -80,11 +80,10 @@ class StreamReads:
         self,
         call: Call,
         request: ReadRequest,
-        serve: Callable[[Call, ReadRequest, LiveStream], Awaitable[None]],
-        permit: Permit | None = None,
+        serve: Callable[[Call, ReadRequest, LiveStream, Permit], Awaitable[None]],
+        permit: Permit,
     ) -> None:
-        """A live read, if there are not too many. `permit` is given back when it begins: those who
-        mostly wait, for as long as they like, must not keep others out."""
+        """A live read, if there are not too many."""
         environment = call.grant.environment
         if not self._limit.take(environment):
             raise StreamRequestError(_TOO_MANY, 429, RETRY_SECONDS)
@@ -93,9 +92,7 @@ class StreamReads:
             _check(live)
             assert live is not None
             await self._store.touch(live.state)
-            if permit is not None:
-                permit.release()
-            await serve(call, request, live)
+            await serve(call, request, live, permit)
         finally:
             self._limit.give(environment)
 
@@ -130,6 +127,7 @@ class StreamReads:
         while True:
             try:
                 chunk = await self._store.page(state, start, page.most)
+                self._event_streams.reads.table += 1
             except BelowHorizonError as error:
                 if wanted != START or error.head <= start:
                     raise
@@ -140,14 +138,18 @@ class StreamReads:
 
     # -- the next that comes -----------------------------------------------------------------------
 
-    async def _long_poll(self, call: Call, request: ReadRequest, live: LiveStream) -> None:
+    async def _long_poll(
+        self, call: Call, request: ReadRequest, live: LiveStream, permit: Permit
+    ) -> None:
         state = live.state
         wanted = request.position
         position = state.tail if wanted == NOW else _start(wanted, state)
         cursor: Header = (b"stream-cursor", b"%d" % _cursor(request))
         live = self._hub.current(live)
         if position >= live.tail and not live.closed:
+            permit.rest()
             await self._event_streams.long_poll(live, position, self._poll_seconds, call.grant)
+            permit.go_on()
         if live.gone:
             await self._find(call)
             # There is another one under its path: what the client has is of no use there.
@@ -162,6 +164,7 @@ class StreamReads:
         extra = () if state.closed else (cursor,)
         chunks = live.since(position)
         if chunks:
+            self._event_streams.reads.memory += 1
             await answer.send(chunks, extra, live=True)
             return
         with self._room.page() as page:
@@ -170,7 +173,9 @@ class StreamReads:
 
     # -- all that comes ----------------------------------------------------------------------------
 
-    async def _events(self, call: Call, request: ReadRequest, live: LiveStream) -> None:
+    async def _events(
+        self, call: Call, request: ReadRequest, live: LiveStream, permit: Permit
+    ) -> None:
         state = live.state
         position = state.tail if request.position == NOW else _start(request.position, state)
         if position < state.head:
@@ -188,6 +193,8 @@ class StreamReads:
         await responder.start(200, headers)
         if position >= live.tail and not live.closed:
             exchange.stream(framing.idle(position, closed=False))
+        # For as long as its client likes, it mostly waits.
+        permit.rest()
         # After such an error the client comes again from where it is, and is told then.
         with suppress(BelowHorizonError, DatabaseUnavailableError, NotReadyError):
             await self._event_streams.run(

@@ -72,6 +72,14 @@ class Batch:
         self._keys = list(self._by_key)
         self._targets: list[Target] = []
 
+    @property
+    def written(self) -> tuple[int, int]:
+        """How many messages were accepted, and how many bytes they have."""
+        chunks = [chunk for target in self._targets for chunk in target.chunks]
+        return sum(chunk.messages for chunk in chunks), sum(
+            len(chunk.data or b"") for chunk in chunks
+        )
+
     async def judge(self, pipeline: Pipeline) -> Verdicts:
         """Begin the transaction, lock the streams, and find out what becomes of the requests.
 

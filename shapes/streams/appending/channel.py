@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
 from shapes.database import Database, DatabaseUnavailableError
+from shapes.stream_meter import StreamMeter
 from shapes.streams.appending import statements
 from shapes.streams.appending.batch import Batch, Verdicts
 from shapes.streams.appending.pipeline import ConnectionLostError, Pipeline, StatementError
@@ -30,8 +31,9 @@ class LockedError(Exception):
 class AppendChannel:
     """For one batch at a time."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, meter: StreamMeter) -> None:
         self._database = database
+        self._meter = meter
         self._pipeline: Pipeline | None = None
 
     @property
@@ -66,6 +68,7 @@ class AppendChannel:
             # Nobody waits for what may be under way.
             pipeline.close()
             raise
+        self._meter.appended(*batch.written)
         return verdicts
 
     def close(self) -> None:

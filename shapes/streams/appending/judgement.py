@@ -34,6 +34,7 @@ class Target:
     id: int
     content_type: str
     tail: int
+    bytes: int
     now: int
     closed: bool = False
     closed_by: Stamp | None = None
@@ -47,6 +48,8 @@ class Target:
 
     chunks: list[Notice] = field(default_factory=list[Notice])
     """What is to be stored: positions, and data that is never left out."""
+    ends: list[int] = field(default_factory=list[int])
+    """How many bytes of the stream there are up to the end of each chunk."""
     ended: bool = False
     """Whether it is closed now, without a last chunk that would say so."""
     moved: set[str] = field(default_factory=set[str])
@@ -158,6 +161,8 @@ def _accept(target: Target, request: Append, skipped: int) -> None:
         chunk = Notice(target.id, target.tail, counts[number], 0, target.now, parts[number])
         target.chunks.append(chunk)
         target.tail += counts[number]
+        target.bytes += len(parts[number])
+        target.ends.append(target.bytes)
     if stamp is not None:
         sequence = stamp.sequence
         if request.by_part:

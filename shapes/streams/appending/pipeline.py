@@ -94,6 +94,8 @@ class Pipeline:
             self._flush()
             await self._waiter
         except psycopg.OperationalError as error:
+            # Nobody waits any more: what is lost is said here.
+            self._waiter = None
             self._lose()
             raise ConnectionLostError from error
         finally:
@@ -148,7 +150,7 @@ class Pipeline:
                 # Nobody asked: a notice, or the end.
                 return
             ended = False
-            while not self._connection.is_busy():
+            while not self.closed and not self._connection.is_busy():
                 result = self._connection.get_result()
                 if result is None:
                     # Results are ended by one nothing; a second one is what a dead connection has.
@@ -163,12 +165,16 @@ class Pipeline:
                         self._waiter.set_result(None)
                     return
                 self._take(result)
-            if self._connection.status == ConnStatus.BAD:
+            if not self.closed and self._connection.status == ConnStatus.BAD:
                 self._lose()
         except psycopg.OperationalError:
             self._lose()
 
     def _take(self, result: PGresult) -> None:
+        if not self._expected:
+            # Postgres ends the connection, and says why: to nobody who has asked for something.
+            self._lose()
+            return
         statement = self._expected.popleft()
         if result.status in _DONE:
             if statement is None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from engine.errors import PgtideError
 from shapes.database import Database, DatabaseUnavailableError
+from shapes.stream_meter import StreamMeter
 from shapes.streams.appending.batch import Batch, Entry
 from shapes.streams.appending.channel import AppendChannel, LockedError
 from shapes.streams.appending.pipeline import StatementError
@@ -33,8 +34,9 @@ TOGETHER_BYTES: Final = 4 << 20
 class SlowLane:
     """Streams are in it from when they are found locked until all their requests are answered."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, meter: StreamMeter) -> None:
         self._database = database
+        self._meter = meter
         self._waiting: dict[Key, deque[Entry]] = {}
         self._turns: asyncio.Queue[Key] = asyncio.Queue()
 
@@ -61,7 +63,7 @@ class SlowLane:
                 tasks.create_task(self._work())
 
     async def _work(self) -> None:
-        channel = AppendChannel(self._database)
+        channel = AppendChannel(self._database, self._meter)
         try:
             while True:
                 key = await self._next(channel)

@@ -87,7 +87,7 @@ _ROWS = """
     select asked.number, clock_timestamp(), found.*
     from unnest($1, $2) with ordinality as asked (environment, path, number)
     cross join lateral (
-        select id, content_type, tail,
+        select id, content_type, tail, bytes,
             not closed and last_sequence is null and expires_at is null and ttl_seconds is null
                 and forks = 0 and deleted_at is null,
             closed, closed_producer, closed_epoch, closed_sequence, last_sequence, ttl_seconds,
@@ -133,15 +133,17 @@ _PRODUCERS = _statement(
 _APPEND = _statement(
     "append",
     """
-    insert into pgtide.stream_chunks (part, stream_id, position, messages, created_at, data)
-    select current.part, new.stream_id, new.position, new.messages, $4, new.data
-    from unnest($1, $2, $3, $5) as new (stream_id, position, messages, data)
+    insert into pgtide.stream_chunks (
+        part, messages, stream_id, position, bytes_upto, created_at, data
+    )
+    select current.part, new.messages, new.stream_id, new.position, new.bytes_upto, $5, new.data
+    from unnest($1, $2, $3, $4, $6) as new (messages, stream_id, position, bytes_upto, data)
     cross join (
         select coalesce(max(part) filter (where used_from <= now()), min(part)) as part
         from pgtide.stream_parts
     ) as current
     """,
-    *_arrays(INT8, INT8, INT4),
+    *_arrays(INT4, INT8, INT8, INT8),
     _TIMESTAMP,
     *_arrays(BYTEA),
 )
@@ -149,7 +151,7 @@ _APPEND = _statement(
 _MOVE = _statement(
     "move",
     """
-    update pgtide.streams as stream set tail = new.tail, bytes = stream.bytes + new.bytes
+    update pgtide.streams as stream set tail = new.tail, bytes = new.bytes
     from unnest($1, $2, $3) as new (id, tail, bytes)
     where stream.id = new.id
     """,
@@ -160,7 +162,7 @@ _CHANGE = _statement(
     "change",
     """
     update pgtide.streams as stream
-    set tail = new.tail, bytes = stream.bytes + new.bytes, closed = new.closed,
+    set tail = new.tail, bytes = new.bytes, closed = new.closed,
         closed_producer = new.closed_producer, closed_epoch = new.closed_epoch,
         closed_sequence = new.closed_sequence, last_sequence = new.last_sequence,
         expires_at = case
@@ -213,13 +215,17 @@ def targets(result: PGresult) -> dict[int, Target]:
     """The streams of `lock`, by their places in its keys."""
     found: dict[int, Target] = {}
     for row in range(result.ntuples):
-        number, now, id_, content_type, tail, plain = _values(result, row, 0, 6)
-        assert number and now and id_ and content_type is not None and tail  # noqa: PT018
+        number, now, id_, content_type, tail, size, plain = _values(result, row, 0, 7)
+        assert number and now and id_ and content_type is not None and tail and size  # noqa: PT018
         target = Target(
-            _int8(id_)[0], content_type.decode(), _int8(tail)[0], _int8(now)[0] + _EPOCH
+            _int8(id_)[0],
+            content_type.decode(),
+            _int8(tail)[0],
+            _int8(size)[0],
+            _int8(now)[0] + _EPOCH,
         )
         if plain != b"\1":
-            _complete(target, _values(result, row, 6, result.nfields))
+            _complete(target, _values(result, row, 7, result.nfields))
         found[_int8(number)[0] - 1] = target
     # One moment for all.
     moment = max((target.now for target in found.values()), default=0)
@@ -285,9 +291,10 @@ def changes(streams: Sequence[Target]) -> list[Step]:
             Step(
                 _APPEND,
                 (
+                    int4s([chunk.messages for chunk in chunks]),
                     int8s([chunk.stream_id for chunk in chunks]),
                     int8s([chunk.position for chunk in chunks]),
-                    int4s([chunk.messages for chunk in chunks]),
+                    int8s([end for stream in streams for end in stream.ends]),
                     _INT8.pack(streams[0].now - _EPOCH),
                     byteas([chunk.data for chunk in chunks]),
                 ),
@@ -309,11 +316,10 @@ def changes(streams: Sequence[Target]) -> list[Step]:
 
 
 def _moves(streams: Sequence[Target]) -> tuple[bytes, ...]:
-    sizes = [sum(len(chunk.data or b"") for chunk in stream.chunks) for stream in streams]
     return (
         int8s([stream.id for stream in streams]),
         int8s([stream.tail for stream in streams]),
-        int8s(sizes),
+        int8s([stream.bytes for stream in streams]),
     )
 
 

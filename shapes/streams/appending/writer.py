@@ -17,6 +17,7 @@ from psycopg import errors
 
 from engine.errors import DatabaseSetupError, PgtideError
 from shapes.database import Database, DatabaseUnavailableError
+from shapes.stream_meter import StreamMeter
 from shapes.streams.appending.batch import Batch, Entry
 from shapes.streams.appending.channel import AppendChannel, LockedError
 from shapes.streams.appending.judgement import MOST_BYTES
@@ -54,10 +55,11 @@ _POSITION = """
 class StreamWriter:
     """Appends for the requests of one node. They are served while `run` runs."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, meter: StreamMeter | None = None) -> None:
         self._database = database
-        self._channel = AppendChannel(database)
-        self._slow = SlowLane(database)
+        self._meter = meter or StreamMeter()
+        self._channel = AppendChannel(database, self._meter)
+        self._slow = SlowLane(database, self._meter)
         self._waiting: deque[Entry] = deque()
         self._news = asyncio.Event()
         self._enough = 1
@@ -66,6 +68,10 @@ class StreamWriter:
         self._bytes = 0
         self._stopped = False
 
+    def __len__(self) -> int:
+        """How many requests wait for their answers."""
+        return self._count
+
     async def append(self, request: Append) -> Appended:
         """What became of a request; what the protocol refuses is an outcome, too.
 
@@ -73,6 +79,18 @@ class StreamWriter:
         DatabaseSetupError. Whoever is cancelled does not know, either. A path, type or producer that
         Postgres cannot take is a StatementError or a ValueError.
         """
+        try:
+            done = await self._append(request)
+        except asyncio.CancelledError:
+            self._meter.abandoned()
+            raise
+        except Exception:
+            self._meter.failed()
+            raise
+        self._meter.answered(done.outcome)
+        return done
+
+    async def _append(self, request: Append) -> Appended:
         entry = Entry(request, asyncio.get_running_loop().create_future(), time.monotonic())
         size = entry.size
         if size > MOST_BYTES:
@@ -189,6 +207,7 @@ class StreamWriter:
     async def _write(self, entries: list[Entry], *, create: bool) -> None:
         """One transaction; with `create` for streams that are missing, which are made."""
         batch = Batch(entries, create=create, patience=CREATION_SECONDS if create else 0.0)
+        began = time.monotonic()
         try:
             verdicts = await self._channel.write(batch)
         except (LockedError, StatementError, ValueError):
@@ -202,6 +221,7 @@ class StreamWriter:
                 entry.fail(DatabaseUnavailableError("The node stops"))
             raise
         else:
+            self._meter.batch(len(verdicts.answers), time.monotonic() - began)
             for entry, answer in verdicts.answers:
                 entry.settle(answer)
             if verdicts.locked:

@@ -13,7 +13,7 @@ import psycopg
 from engine.errors import PgtideError
 from shapes.database import Database
 from shapes.streams.live.hub import StreamHub
-from shapes.streams.notice import Notice
+from shapes.streams.notice import MADE, Notice
 
 log = logging.getLogger("streams")
 
@@ -32,7 +32,8 @@ Place = tuple[str, str]
 
 
 class Arrivals:
-    """Tells those who wait for a path that a stream has been made there, by its first message.
+    """Tells those who wait for a path that a stream has been made there, by its first message, or as a
+    fork with messages of another.
 
     A stream is made by whoever writes to it first, never by its readers, or everybody with a token
     could fill the table. The log names new streams by their ids only: while somebody waits, their
@@ -96,7 +97,8 @@ class Arrivals:
             self._fresh.clear()
 
     def _note(self, notice: Notice) -> None:
-        if notice.position == 0 and notice.stream_id > 0 and self._waiting:
+        begins = notice.position == 0 or notice.flags & MADE
+        if begins and notice.stream_id > 0 and self._waiting:
             if len(self._fresh) >= MOST_FRESH:
                 self._fresh.clear()
                 self._lost()

@@ -191,10 +191,14 @@ class EventReader:
     def _frame_at_hand(self) -> Frame | None:
         """The next frame, if what it is made of is remembered."""
         live, framing, position = self._live, self._framing, self.position
+        reads = self._frames.reads
 
         def make() -> Frame | None:
             chunks = live.since(position)
-            return None if chunks is None else frame_of(live, framing, position, chunks)
+            if chunks is None:
+                return None
+            reads.memory += bool(chunks)
+            return frame_of(live, framing, position, chunks)
 
         return live.shared(framing, position, make)
 

@@ -11,7 +11,7 @@ from typing import Final
 from shapes.access.grant import Grant
 from shapes.access.leases import Leases
 from shapes.streams.live.event_reader import Ending, EventReader, Policy, Sink
-from shapes.streams.live.frames import ChunkStore, Frames, Framing
+from shapes.streams.live.frames import ChunkStore, Frames, Framing, Reads
 from shapes.streams.live.hub import StreamHub
 from shapes.streams.live.live_stream import LiveStream
 
@@ -44,6 +44,11 @@ class EventStreams:
     def delivered(self) -> int:
         """How many frames have been sent."""
         return self._delivered + sum([reader.delivered for reader in self._open])
+
+    @property
+    def reads(self) -> Reads:
+        """To be counted on by those who read for themselves."""
+        return self._frames.reads
 
     async def run(
         self,

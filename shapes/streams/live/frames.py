@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from shapes.streams.live.live_stream import LiveStream
@@ -38,6 +39,14 @@ class ChunkStore(Protocol):
     async def chunks(self, state: StreamState, position: int, most_bytes: int) -> list[Chunk]: ...
 
 
+@dataclass(slots=True)
+class Reads:
+    """How often messages were fetched for readers, for one or for many at once."""
+
+    memory: int = 0
+    table: int = 0
+
+
 class Frame(NamedTuple):
     """What is written of some chunks."""
 
@@ -55,6 +64,7 @@ class Frames:
         """`doubt` is called with a stream that does not have what it is said to have."""
         self._store = store
         self._doubt = doubt
+        self.reads = Reads()
         self._under_way: dict[tuple[LiveStream, Framing, int, int], asyncio.Task[Frame]] = {}
 
     async def read(self, live: LiveStream, framing: Framing, position: int, most: int) -> Frame:
@@ -64,11 +74,13 @@ class Frames:
         if task is None:
             task = self._under_way[key] = asyncio.create_task(self._read(*key))
             task.add_done_callback(lambda done: self._forget(key, done))
-        # The one who asked first may go.
-        return await asyncio.shield(task)
+        # The one who asked first may go: waiting for it does not cancel it.
+        await asyncio.wait([task])
+        return task.result()
 
     async def _read(self, live: LiveStream, framing: Framing, position: int, most: int) -> Frame:
         chunks = await self._store.chunks(live.state, position, most)
+        self.reads.table += 1
         if not chunks and not live.gone:
             # Somebody who may write messages has told of an append that there was not.
             self._doubt(live)

@@ -91,6 +91,11 @@ class StreamHub:
         """How many streams have to be looked up again."""
         return len(self._doubtful)
 
+    @property
+    def remembered(self) -> int:
+        """Bytes of what was appended last."""
+        return self._recent_bytes
+
     def __len__(self) -> int:
         return len(self._by_id)
 

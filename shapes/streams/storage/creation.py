@@ -10,7 +10,7 @@ import orjson
 
 from shapes.database import Database
 from shapes.streams.json_messages import MOST_MESSAGES, parse_messages, split_messages
-from shapes.streams.notice import CLOSED
+from shapes.streams.notice import CLOSED, MADE
 from shapes.streams.refusals import Refusal, StreamRefusedError
 from shapes.streams.storage.pages import segments
 from shapes.streams.storage.stream_rows import COLUMNS, explained, state_of
@@ -44,12 +44,13 @@ _LOCK = f"""
 _REMOVE = "select pgtide.remove_stream($1)"
 _COUNT_FORK = "update pgtide.streams set forks = forks + 1 where id = $1"
 _UNIT = """
-    select messages, octet_length(data) as size,
+    select messages, octet_length(data) as size, bytes_upto - octet_length(data) as before,
         case when $4 then data else substring(data for $5) end as data
     from pgtide.stream_chunks where part >= $1 and stream_id = $2 and position = $3
 """
 _BEGINS = """
-    select true from pgtide.stream_chunks where part >= $1 and stream_id = $2 and position = $3
+    select bytes_upto - octet_length(data) as before
+    from pgtide.stream_chunks where part >= $1 and stream_id = $2 and position = $3
 """
 _INSERT = f"""
     insert into pgtide.streams (
@@ -68,8 +69,8 @@ _INSERT = f"""
     returning {COLUMNS}
 """
 _APPEND = """
-    insert into pgtide.stream_chunks (part, stream_id, position, messages, data)
-    values (pgtide.current_stream_part(), $1, $2, $3, $4)
+    insert into pgtide.stream_chunks (part, messages, stream_id, position, bytes_upto, data)
+    values (pgtide.current_stream_part(), $3, $1, $2, $4, $5)
     returning created_at
 """
 _NOTICE = "select pgtide.stream_notice($1, $2, $3, $4, coalesce($5, clock_timestamp()), $6)"
@@ -106,6 +107,8 @@ class _Origin:
     source: StreamState
     position: int
     lineage: tuple[tuple[int, int], ...]
+    before: int
+    """Bytes of the source up to the position."""
     piece: bytes
     pieces: int
 
@@ -217,7 +220,7 @@ async def _origin(work: asyncpg.Connection, row: Any, new: NewStream) -> _Origin
         raise StreamRefusedError(
             Refusal.BAD_FORK_OFFSET, "the stream to fork does not have this offset (any more)"
         )
-    piece, pieces = await _piece(work, source, position, new.sub_offset)
+    before, piece, pieces = await _piece(work, source, position, new.sub_offset)
     lineage: list[tuple[int, int]] = []
     begin = 0
     for stream, upto in (*source.lineage, (source.id, source.tail)):
@@ -225,31 +228,34 @@ async def _origin(work: asyncpg.Connection, row: Any, new: NewStream) -> _Origin
         if begin < end:
             lineage.append((stream, end))
             begin = end
-    return _Origin(source, position, tuple(lineage), piece, pieces)
+    return _Origin(source, position, tuple(lineage), before, piece, pieces)
 
 
 async def _piece(
     work: asyncpg.Connection, source: StreamState, position: int, sub_offset: int
-) -> tuple[bytes, int]:
-    """The beginning of the chunk at the fork's position, and how many messages it is."""
+) -> tuple[int, bytes, int]:
+    """How many bytes are before the fork's position, the beginning of the chunk that is there, and how
+    many messages that is."""
     if position == source.tail:
         if sub_offset:
             raise _bad_sub_offset()
-        return b"", 0
+        return source.size, b"", 0
     owner = segments(source, position)[0].id
     where = source.first_part, owner, position
     if not sub_offset:
-        if await work.fetchval(_BEGINS, *where) is None:
+        before = await work.fetchval(_BEGINS, *where)
+        if before is None:
             raise _within()
-        return b"", 0
+        return before, b"", 0
     unit: Any = await work.fetchrow(_UNIT, *where, source.is_json, min(sub_offset, LARGEST_CHUNK))
     if unit is None:
         raise _within()
     if sub_offset > (unit["messages"] if source.is_json else unit["size"]):
         raise _bad_sub_offset()
-    if source.is_json:
-        return b",".join(split_messages(unit["data"], unit["messages"])[:sub_offset]), sub_offset
-    return unit["data"], 1
+    if not source.is_json:
+        return unit["before"], unit["data"], 1
+    messages = split_messages(unit["data"], unit["messages"])[:sub_offset]
+    return unit["before"], b",".join(messages), sub_offset
 
 
 def _within() -> StreamRefusedError:
@@ -292,9 +298,10 @@ async def _insert(
     content_type = new.content_type or DEFAULT_TYPE
     ttl, expires_at, expires_text = new.ttl, new.expires_at, new.expires_text
     inherits = ttl is None and expires_at is None
-    begin, chunks = 0, list[tuple[bytes, int]]()
+    begin, before, chunks = 0, 0, list[tuple[bytes, int]]()
     if origin is not None:
-        begin, content_type = origin.position, new.content_type or origin.source.content_type
+        begin, before = origin.position, origin.before
+        content_type = new.content_type or origin.source.content_type
         if inherits:
             ttl = origin.source.ttl
             if ttl is None:
@@ -317,7 +324,7 @@ async def _insert(
         *(new.environment, new.path, content_type),
         0 if origin is None else origin.source.head,
         begin + sum(count for _, count in chunks),
-        sum(len(one) for one, _ in chunks),
+        before + sum(len(one) for one, _ in chunks),
         *(new.closed, ttl, expires_at, expires_text),
         None if origin is None else origin.source.id,
         begin,
@@ -330,18 +337,28 @@ async def _insert(
     state = state_of(row)
     if origin is not None:
         await work.execute(_COUNT_FORK, origin.source.id)
-    await _append(work, state, begin, chunks)
+    await _append(work, state, begin, before, chunks)
     return state
 
 
 async def _append(
-    work: asyncpg.Connection, state: StreamState, position: int, chunks: list[tuple[bytes, int]]
+    work: asyncpg.Connection,
+    state: StreamState,
+    position: int,
+    upto: int,
+    chunks: list[tuple[bytes, int]],
 ) -> None:
-    """The first chunks, and what is to be told of them."""
+    """The first chunks, behind so many messages and bytes, and what is to be told of them. Who waits
+    for a fork's path hears of what it has inherited, too."""
+    flags = MADE if position else 0
     for number, (data, messages) in enumerate(chunks):
-        created_at = await work.fetchval(_APPEND, state.id, position, messages, data)
-        flags = CLOSED if state.closed and number == len(chunks) - 1 else 0
+        upto += len(data)
+        created_at = await work.fetchval(_APPEND, state.id, position, messages, upto, data)
+        if state.closed and number == len(chunks) - 1:
+            flags |= CLOSED
         await work.execute(_NOTICE, state.id, position, messages, flags, created_at, data)
-        position += messages
-    if state.closed and not chunks:
-        await work.execute(_NOTICE, state.id, position, 0, CLOSED, None, b"")
+        position, flags = position + messages, 0
+    if not chunks:
+        flags |= CLOSED if state.closed else 0
+        if flags:
+            await work.execute(_NOTICE, state.id, position, 0, flags, None, b"")

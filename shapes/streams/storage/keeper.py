@@ -16,6 +16,7 @@ import asyncpg
 
 from engine.configuration.settings import Settings
 from shapes.database import Database, DatabaseUnavailableError
+from shapes.stream_meter import StreamMeter
 from shapes.streams.refusals import StreamTablesError
 from shapes.streams.storage.retention import Part, Retention
 from shapes.streams.storage.stream_rows import explained
@@ -119,8 +120,11 @@ Chore = Callable[[asyncpg.Connection], Awaitable[bool]]
 class StreamKeeper:
     """Does the chores of streams for the nodes of all machines."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, meter: StreamMeter | None = None
+    ) -> None:
         self._database = database
+        self._meter = meter or StreamMeter()
         self._retention = Retention(settings.stream_retention_age, settings.stream_retention_bytes)
         self._leaving: tuple[int, int] = (0, 0)
         """A part, and the last stream that has left it; -1 after all."""
@@ -192,6 +196,7 @@ class StreamKeeper:
         if await work.fetchval(_IN_USE):
             return False
         await work.execute(_DROP, part, timeout=DROP_SECONDS)
+        self._meter.part_dropped()
         log.info("part %s of the streams' messages was dropped, as its time was over", part)
         self._next_drop, self._delay, self._leaving = 0.0, ROUND_SECONDS, (0, 0)
         self._swept = min(self._swept, time.monotonic() - RARELY_SECONDS)

@@ -12,6 +12,7 @@ import orjson
 
 from engine.errors import PgtideError
 from shapes.database import Database
+from shapes.stream_meter import StreamMeter, Webhook
 from shapes.streams.subscriptions import subscription_table as table
 from shapes.streams.subscriptions.configuration import WEBHOOK
 from shapes.streams.subscriptions.courier import SECONDS, Answer, Courier, DeliveryError
@@ -44,11 +45,13 @@ class Attempts:
         courier: Courier,
         sender: str,
         public_url: str | None,
+        meter: StreamMeter | None = None,
     ) -> None:
         self._database = database
         self._subscriptions = subscriptions
         self._courier = courier
         self._sender = sender
+        self._meter = meter or StreamMeter()
         self._public_url = public_url and public_url.rstrip("/")
 
     async def take_over(self) -> None:
@@ -71,15 +74,28 @@ class Attempts:
             links = await table.links(work, key, table.MOST_TOLD)
             await table.remember_told(work, key, links)
         try:
-            answer = await self._post(one, links)
-            if not 200 <= answer.status < 300:
-                raise DeliveryError(f"it was answered with status {answer.status}")
+            done = await self._deliver(one, links)
         except PgtideError as error:
             async with self._database.work() as work:
                 failed = await self._fail(work, one)
             return str(error) if failed else None
-        await self._succeed(one, done=_says_done(answer.body))
+        await self._succeed(one, done=done)
         return None
+
+    async def _deliver(self, one: Subscription, links: list[Link]) -> bool:
+        """Send the webhook; whether the answer says that all is done. Raises DeliveryError, and
+        SettingsError without a key to sign with."""
+        began = time.monotonic()
+        outcome: Webhook = "failed"
+        try:
+            answer = await self._post(one, links)
+            if not 200 <= answer.status < 300:
+                outcome = "refused"
+                raise DeliveryError(f"it was answered with status {answer.status}")
+            outcome = "done" if _says_done(answer.body) else "taken"
+        finally:
+            self._meter.webhook(outcome, time.monotonic() - began)
+        return outcome == "done"
 
     async def _begin(self, work: asyncpg.Connection, key: Key) -> Subscription | None:
         """Locks the subscription; None if there is nothing to tell (any more)."""
@@ -111,7 +127,7 @@ class Attempts:
         )
         if not there:
             await self._fail(work, one)
-            return "its wake_stream is not there, or closed: create it"
+            return "its wake_stream is gone or closed: PUT the subscription once more, it says more"
         event: dict[str, Any] = {
             "type": "wake",
             "subscription_id": one.key.id,

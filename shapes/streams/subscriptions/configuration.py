@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 import orjson
 
+from shapes.streams.path import LONGEST_PATH, flaw_of
 from shapes.streams.subscriptions.glob import Glob
 from shapes.streams.subscriptions.refusals import invalid
 
@@ -19,7 +20,6 @@ LEASE_MS: Final = 30_000
 SHORTEST_LEASE_MS: Final = 1_000
 LONGEST_LEASE_MS: Final = 600_000
 
-MOST_PATH_BYTES: Final = 1024
 MOST_STREAMS: Final = 1_000
 """That may be named in one request."""
 MOST_CHARACTERS: Final = 2_048
@@ -92,9 +92,10 @@ class Configuration:
 def stream_path(text: object, name: str) -> str:
     """A path relative to the root of all streams. Raises SubscriptionError."""
     path = _checked(text, name).strip("/")
-    if not _NO_SEGMENTS.isdisjoint(path.split("/")) or len(path.encode()) > MOST_PATH_BYTES:
+    if not _NO_SEGMENTS.isdisjoint(path.split("/")) or flaw_of(path) is not None:
         raise invalid(
-            f"{name} must be paths of at most {MOST_PATH_BYTES} bytes without empty segments, . or .."
+            f"{name} must be paths of at most {LONGEST_PATH} bytes without control characters, and"
+            " between slashes neither nothing nor . or .."
         )
     if path.split("/")[0] == RESERVED:
         raise invalid(f"{name}: below {RESERVED} there are no streams")

@@ -19,6 +19,7 @@ import asyncpg
 from engine.configuration.settings import Settings
 from engine.errors import PgtideError
 from shapes.database import Database, DatabaseUnavailableError
+from shapes.stream_meter import StreamMeter
 from shapes.streams.notice import GONE, Notice
 from shapes.streams.subscriptions.attempts import Attempts
 from shapes.streams.subscriptions.baton import Baton
@@ -54,6 +55,9 @@ ASK_AGAIN_SECONDS: Final = 0.1
 MISSING_SECONDS: Final = 10.0
 """How long is asked for a stream that the log knows and the table does not show yet."""
 
+COUNT_SECONDS: Final = 1.0
+"""At least between counts of subscriptions."""
+
 PAUSE_SECONDS: Final = 1.0
 LONG_PAUSE_SECONDS: Final = 15.0
 
@@ -75,9 +79,12 @@ class SubscriptionDriver:
         hub: Hub,
         baton: Baton,
         attempts: Callable[[str], Attempts],
+        meter: StreamMeter | None = None,
     ) -> None:
         """`attempts` makes the one that makes attempts, for a sender's name."""
         self._database = database
+        self._meter = meter or StreamMeter()
+        self._count_at = 0.0
         self._baton = baton
         self._make_attempts = attempts
         self._wakes = Wakes(database)
@@ -176,6 +183,7 @@ class SubscriptionDriver:
                         self._everything = True
         finally:
             self._drives = False
+            self._meter.subscriptions(0, 0, 0)
             self._baton.close()
 
     async def _wait(self, seconds: float | None) -> None:
@@ -212,6 +220,7 @@ class SubscriptionDriver:
             self._due = False
             self._awake.clear()
         await self._open()
+        await self._count()
         if not self._interests:
             return None
         seconds = await self._attend(attempts, tasks)
@@ -253,6 +262,13 @@ class SubscriptionDriver:
                 del self._waiting[key]
             self._awake |= await self._wakes.open(ready)
 
+    async def _count(self) -> None:
+        if not self._interests:
+            self._meter.subscriptions(0, 0, 0)
+        elif time.monotonic() > self._count_at:
+            self._count_at = time.monotonic() + COUNT_SECONDS
+            self._meter.subscriptions(*await self._wakes.count())
+
     async def _attend(self, attempts: Attempts, tasks: asyncio.TaskGroup) -> float | None:
         due = await self._wakes.due()
         for key in due.expired:
@@ -287,11 +303,12 @@ def make_driver(
     hub: Hub,
     subscriptions: Subscriptions,
     courier: Courier,
+    meter: StreamMeter,
 ) -> SubscriptionDriver:
     """The driver of a node."""
     baton = Baton(settings.data_dir / "subscriptions.lock")
 
     def attempts(sender: str) -> Attempts:
-        return Attempts(database, subscriptions, courier, sender, settings.public_url)
+        return Attempts(database, subscriptions, courier, sender, settings.public_url, meter)
 
-    return SubscriptionDriver(database, hub, baton, attempts)
+    return SubscriptionDriver(database, hub, baton, attempts, meter)

@@ -10,7 +10,7 @@ import asyncpg
 
 from shapes.access.authority import Authority
 from shapes.database import Database
-from shapes.streams.stream import position_of
+from shapes.streams.stream import JSON_TYPE, position_of
 from shapes.streams.subscriptions import subscription_table as table
 from shapes.streams.subscriptions.configuration import (
     PULL_WAKE,
@@ -49,9 +49,12 @@ class Subscriptions:
     async def create(
         self, key: Key, asked: Configuration, base_url: str
     ) -> tuple[Subscription, list[Link], bool]:
-        """The subscription, its streams, and whether it is new."""
+        """The subscription, its streams, and whether it is new. Its wake stream is made, too, unless it
+        is there."""
         async with self._database.work() as work:
             made = await table.insert(work, key, asked, base_url)
+            if asked.wake_stream is not None:
+                await _make_wake_stream(work, key.environment, asked.wake_stream)
             return *await _found(work, key), made
 
     async def find(self, key: Key) -> tuple[Subscription, list[Link]]:
@@ -142,6 +145,25 @@ class Subscriptions:
             await _own(work, key, fence, body, PULL_WAKE)
             await go_on(work, key)
             await table.notify(work, table.DUE)
+
+
+async def _make_wake_stream(work: asyncpg.Connection, environment: str, path: str) -> None:
+    """Raises SubscriptionError if there can be none, or it takes nothing any more."""
+    # One that is there is not locked: somebody may just be appending to it.
+    flaw = await work.fetchval(
+        "select case when deleted_at is not null or expires_at <= clock_timestamp()"
+        " then 'is gone, but forks still read from it' when closed then 'is closed' else '' end"
+        " from pgtide.streams where environment_id = $1 and path = $2"
+        " and (deleted_at is not null or forks > 0"
+        " or expires_at is null or expires_at > clock_timestamp())",
+        *(environment, path),
+    )
+    if flaw is None:
+        await work.execute(
+            "select pgtide.create_stream($1, $2, environment => $3)", path, JSON_TYPE, environment
+        )
+    elif flaw:
+        raise invalid(f"the wake_stream {flaw}: give another one")
 
 
 async def go_on(work: asyncpg.Connection, key: Key) -> bool:

@@ -127,6 +127,17 @@ class Wakes:
                 [path for _, path in pairs],
             )
 
+    async def count(self) -> tuple[int, int, int]:
+        """How many subscriptions are idle, awake, and failed."""
+        async with self._database.work() as work:
+            row = await work.fetchrow(
+                "select count(*) filter (where status <> 'failed' and wake_id is null),"
+                " count(*) filter (where status <> 'failed' and wake_id is not null),"
+                " count(*) filter (where status = 'failed') from pgtide.subscriptions"
+            )
+        assert row is not None
+        return row[0], row[1], row[2]
+
     async def due(self) -> Due:
         async with self._database.work() as work:
             # One moment for both questions: what becomes due in between would be in neither answer.

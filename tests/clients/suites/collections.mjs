@@ -9,6 +9,9 @@ import { snakeCamelMapper } from "@electric-sql/client"
 import { electricCollectionOptions, isChangeMessage } from "@tanstack/electric-db-collection"
 import { assert, inBothModes, sorted, sql, test, transaction, until, url } from "./world.mjs"
 
+// Otherwise what nobody subscribes to is emptied after five seconds: of waiting, too.
+const NEVER = 0
+
 const COLUMNS = `id int primary key, name text not null, age int, "isActive" bool not null default true,
   roles text[], "createdAt" timestamptz, big bigint, token uuid, rate numeric(6,2), nick text`
 const NAMES = ["Ada", "bob", "Cyd", "dan", "Eve", "flo", "Gus", "hal", "Ida", "jon"]
@@ -64,7 +67,7 @@ const ids = (rows) => [...rows].map((row) => row.id).sort((a, b) => a - b)
 
 /** The ids that a live query has once it is ready; the query is ended then. */
 async function ask(build) {
-  const query = createLiveQueryCollection({ startSync: true, query: build })
+  const query = createLiveQueryCollection({ startSync: true, gcTime: NEVER, query: build })
   await query.preload()
   const found = ids(query.values())
   await query.cleanup()
@@ -92,7 +95,7 @@ test("on-demand: begins with nothing and loads what queries ask for", async (pla
   assert.equal(some.size, 0)
   assert.deepEqual([some.requests[0].offset, some.requests[0].log], ["now", "changes_only"])
   const query = createLiveQueryCollection({
-    startSync: true,
+    startSync: true, gcTime: NEVER,
     query: (q) => q.from({ p: some }).where(({ p }) => gte(p.age, 27)),
   })
   await query.preload()
@@ -150,7 +153,7 @@ test("on-demand: the first few in an order, and who comes before them later", as
   const table = await people(place)
   const some = collect(place, table, "on-demand", INDEXED)
   const page = createLiveQueryCollection({
-    startSync: true,
+    startSync: true, gcTime: NEVER,
     query: (q) => q.from({ p: some }).orderBy(({ p }) => p.age, { direction: "desc", nulls: "last" }).limit(3),
   })
   await page.preload()
@@ -177,7 +180,7 @@ for (const [name, [columns, direction, order]] of Object.entries(ORDERS))
       select i, chr(97 + i * 7 % 26), i % 7, i % 3 = 0, timestamptz '2026-01-01Z' + i % 11 * interval '1 h' from generate_series(1, 60) i`)
     const some = collect(place, table, "on-demand", INDEXED)
     const pages = createLiveQueryCollection({
-      startSync: true,
+      startSync: true, gcTime: NEVER,
       query: (q) => [0, 1].reduce((query, at) => query.orderBy(({ p }) => columns(p)[at], direction), q.from({ p: some })).limit(10),
     })
     await pages.preload()
@@ -186,7 +189,7 @@ for (const [name, [columns, direction, order]] of Object.entries(ORDERS))
       await pages.utils.setWindow({ offset, limit: 10 })
       // Something happens between the pages. (Otherwise the client may take so many requests at one offset for a loop.)
       const write = transaction((run) => run(`update ${table} set nick = $1 where id % 7 = 0`, [`n${offset}`]))
-      await some.utils.awaitTxId(await write, 10_000)
+      await some.utils.awaitTxId(await write, 60_000)
       const page = () => [...pages.values()].map((row) => row.id)
       await until(() => assert.deepEqual(page(), expected.slice(offset, offset + 10)) ?? true)
       const written = [...pages.values()].filter((row) => row.id % 7 === 0).map((row) => row.nick)
@@ -209,7 +212,7 @@ test("on-demand: a join and a count over two tables", async (place) => {
   await sql(`insert into ${orders} select i, 1 + i % 4, i * 10 from generate_series(1, 12) i`)
   const [some, bought] = [table, orders].map((each) => collect(place, each, "on-demand", INDEXED))
   const totals = createLiveQueryCollection({
-    startSync: true,
+    startSync: true, gcTime: NEVER,
     query: (q) =>
       q.from({ o: bought })
         .join({ p: some }, ({ o, p }) => eq(o.person, p.id), "inner")
@@ -241,7 +244,7 @@ test("on-demand: with names of the program's own", async (place) => {
   await sql(`insert into ${table} values (1, 'Ada', 5), (2, 'Bob', 6), (3, 'Cyd', 7)`)
   const some = collect(place, table, "on-demand", { ...INDEXED, shapeOptions: { columnMapper: snakeCamelMapper() } })
   const query = createLiveQueryCollection({
-    startSync: true,
+    startSync: true, gcTime: NEVER,
     query: (q) => q.from({ p: some }).where(({ p }) => gt(p.firstSeen, 5)).orderBy(({ p }) => p.fullName, "desc").limit(1),
   })
   await query.preload()
@@ -255,7 +258,7 @@ test("on-demand: with replica=full a change brings rows that were never loaded",
   const table = await people(place)
   const some = collect(place, table, "on-demand", { params: { replica: "full" } })
   const query = createLiveQueryCollection({
-    startSync: true,
+    startSync: true, gcTime: NEVER,
     query: (q) => q.from({ p: some }).where(({ p }) => gt(p.age, 27)),
   })
   await query.preload()
@@ -270,7 +273,7 @@ test("on-demand: a truncated table", async (place) => {
   const table = await people(place)
   const some = collect(place, table, "on-demand")
   const query = createLiveQueryCollection({
-    startSync: true,
+    startSync: true, gcTime: NEVER,
     query: (q) => q.from({ p: some }).where(({ p }) => gt(p.id, 0)),
   })
   await query.preload()
@@ -292,7 +295,7 @@ test("progressive: a query is answered before everything is there", async (place
   }
   const most = collect(place, table, "progressive", { shapeOptions: { fetchClient } })
   const query = createLiveQueryCollection({
-    startSync: true,
+    startSync: true, gcTime: NEVER,
     query: (q) => q.from({ p: most }).where(({ p }) => eq(p.isActive, true)),
   })
   await until(() => query.size === 5)
@@ -327,7 +330,7 @@ for (const mode of ["eager", "on-demand", "progressive"])
   inBothModes(`${mode}: mutations are confirmed by the transaction's id`, async (place, liveSse) => {
     const table = await people(place)
     const mine = editable(place, table, mode, liveSse)
-    const query = createLiveQueryCollection({ startSync: true, query: (q) => q.from({ p: mine }) })
+    const query = createLiveQueryCollection({ startSync: true, gcTime: NEVER, query: (q) => q.from({ p: mine }) })
     await query.preload()
     const insert = mine.insert({ id: 30, name: "optimistic" })
     assert.equal(query.get(30).name, "optimistic")
@@ -364,9 +367,9 @@ test("awaitTxId: seen in the log, covered by a snapshot, or not at all", async (
   await mine.preload()
   assert.equal(await mine.utils.awaitTxId(before), true)
   const after = transaction((run) => run(`update ${table} set age = 2 where id = 1`))
-  assert.equal(await mine.utils.awaitTxId(await after, 10_000), true)
+  assert.equal(await mine.utils.awaitTxId(await after, 60_000), true)
   assert.equal(mine.get(1).age, 2)
-  const match = mine.utils.awaitMatch((one) => isChangeMessage(one) && one.value.age === 3, 10_000)
+  const match = mine.utils.awaitMatch((one) => isChangeMessage(one) && one.value.age === 3, 60_000)
   await sql(`update ${table} set age = 3 where id = 2`)
   assert.equal(await match, true)
   // With savepoints it is the id of the whole transaction that counts.
@@ -375,7 +378,7 @@ test("awaitTxId: seen in the log, covered by a snapshot, or not at all", async (
     await run(`update ${table} set age = 5 where id = 3`)
     await run("release savepoint one")
   })
-  assert.equal(await mine.utils.awaitTxId(whole, 10_000), true)
+  assert.equal(await mine.utils.awaitTxId(whole, 60_000), true)
   const elsewhere = await transaction((run) => run("select pg_current_xact_id()"))
   await assert.rejects(mine.utils.awaitTxId(elsewhere, 200), /timeout|Timeout/i)
 })
@@ -388,7 +391,7 @@ test("a transaction with the collection's table among others is confirmed once i
     await run(`update ${one} set name = 'together' where id <= 5`)
     await run(`delete from ${two} where id > 5`)
   })
-  await Promise.all([first, second].map((each) => each.utils.awaitTxId(xid, 10_000)))
+  await Promise.all([first, second].map((each) => each.utils.awaitTxId(xid, 60_000)))
   assert.equal([...first.values()].filter((row) => row.name === "together").length, 5)
   assert.equal(second.size, 5)
   assert.deepEqual(sorted(second.values()).map((row) => row.id), [1, 2, 3, 4, 5])

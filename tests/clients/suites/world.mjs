@@ -11,7 +11,7 @@ export const url = `${process.env.PGTIDE_URL}/v1/shape`
 export const root = process.env.PGTIDE_URL
 export const schema = process.env.PGTIDE_TEST_SCHEMA
 
-const WAIT_MILLISECONDS = 15_000
+const WAIT_MILLISECONDS = 60_000
 // int8 comes as a string from this driver; nothing here compares one.
 const pool = new pg.Pool({
   connectionString: process.env.DATABASE_URL,

@@ -31,6 +31,8 @@ UNKNOWN = "Invalid API key"
 INVALID = "Public Access Token is invalid"
 EXPIRED = "Public Access Token has expired"
 
+LIFE = 36_000
+"""Seconds; some are made once, and must outlast a slow run."""
 EVERYTHING = ("admin", "*:all", "read:shapes")
 
 
@@ -60,7 +62,7 @@ def issuers_jwk() -> dict[str, str]:
     return {name: made[name] for name in ("kty", "n", "e")}
 
 
-def local(*scopes: str, seconds: float = 900, **claims: Any) -> str:
+def local(*scopes: str, seconds: float = LIFE, **claims: Any) -> str:
     """As the npm packages sign."""
     return public_token(KEY, scopes or None, seconds=seconds, **claims)
 
@@ -78,7 +80,7 @@ def issued(*scopes: str, **claims: Any) -> str:
 def _payload(scopes: Sequence[str] = EVERYTHING, **claims: Any) -> dict[str, Any]:
     now = int(time.time())
     base: dict[str, Any] = {"sub": "default", "pub": True, "scopes": list(scopes)}
-    base |= {"iat": now, "exp": now + 900, "iss": TRIGGER, "aud": AUDIENCE}
+    base |= {"iat": now, "exp": now + LIFE, "iss": TRIGGER, "aud": AUDIENCE}
     return {name: value for name, value in (base | claims).items() if value is not None}
 
 
@@ -173,10 +175,10 @@ def refused() -> list[Credential]:
         "another issuer, our audience": issued(*EVERYTHING, aud=AUDIENCE),
         "audience is missing": local(*EVERYTHING, aud=None),
         "no expiry": local(*EVERYTHING, exp=None),
-        "expiry is a text": local(*EVERYTHING, exp=str(int(time.time()) + 900)),
+        "expiry is a text": local(*EVERYTHING, exp=str(int(time.time()) + LIFE)),
         "expiry is true": local(*EVERYTHING, exp=True),
-        "not yet valid": local(*EVERYTHING, nbf=time.time() + 600),
-        "issued in the future": local(*EVERYTHING, iat=time.time() + 600),
+        "not yet valid": local(*EVERYTHING, nbf=time.time() + LIFE),
+        "issued in the future": local(*EVERYTHING, iat=time.time() + LIFE),
         "scopes are one text": signed({**_payload(), "scopes": "admin"}, KEY.encode()),
         "scopes are numbers": signed({**_payload(), "scopes": [1]}, KEY.encode()),
         "one-time is a text": local(*EVERYTHING, otu="no"),

@@ -125,6 +125,7 @@ class Guarded:
     sent: set[str] = field(default_factory=set[str])
     """Every credential that was used."""
     _connection: http.client.HTTPConnection | None = None
+    _used: float = 0.0
 
     @property
     def url(self) -> str:
@@ -172,7 +173,9 @@ class Guarded:
     ) -> Reply:
         parts = urlsplit(self.url)
         connection = self._connection
-        if connection is None:
+        # The server closes what has been idle for long.
+        if connection is None or time.monotonic() - self._used > 5:
+            self.close()
             connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
         self._connection = None
         connection.request(method, path, data, dict(headers))
@@ -183,7 +186,7 @@ class Guarded:
             answer.read(),
         )
         if not answer.will_close:
-            self._connection = connection
+            self._connection, self._used = connection, time.monotonic()
         return reply
 
     def close(self) -> None:

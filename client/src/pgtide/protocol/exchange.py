@@ -121,6 +121,8 @@ def refusal(request: Request, answer: Answer, *secrets: str | None) -> PgtideErr
     """The error for an answer that is not 2xx; `secrets` that it may repeat are left out."""
     reason, code, details = _explained(answer.body, [one for one in secrets if one])
     status = answer.status
+    if request.method == "HEAD":  # Its answer has no body that could say it.
+        reason = _OF_STREAMS.get(status, "")
     message = f"{request}: {status} {reason}".rstrip()
     if status == 401:
         return AuthenticationError(f"{message}. {_HOW_TO_AUTHENTICATE}", status, code, details)
@@ -140,6 +142,7 @@ def refusal(request: Request, answer: Answer, *secrets: str | None) -> PgtideErr
     return UnexpectedAnswerError(f"{message}: is this pgtide's address?{where}")
 
 
+_OF_STREAMS = {404: "There is no such stream: create() makes it", 410: "The stream was deleted"}
 _HOW_TO_AUTHENTICATE = (
     "Give secret_key or access_token to configure() or Client(), or set PGTIDE_SECRET_KEY"
 )
