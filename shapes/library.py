@@ -38,6 +38,9 @@ MESSAGE_BYTES = 300
 CHEAP_REPLAY_BYTES = 64 << 10
 """Changes since a snapshot that are not worth a new one, however small the snapshot is."""
 
+CHEAP_SEARCH_BYTES = 16 << 20
+"""So much of the log is searched in a moment, for a shape that this node does not follow (yet)."""
+
 OUT_OF_BOUNDS_SHARE = 0.5
 """An offset ahead of the log is waited for this part of the long-poll timeout."""
 
@@ -341,9 +344,12 @@ class Library:
         margin = 0 if young else min(window // 2, self._retention_bytes // 4)
         if record.lsn < tail.horizon.lsn + margin:
             return False  # The log will soon not reach back to it.
+        worth = 2 * sum(record.chunks)
         feed = self._feeds.get(shape.hash)
-        replayed = 0 if feed is None else feed.count_after(Offset(record.lsn, 0)) * MESSAGE_BYTES
-        return replayed <= max(2 * sum(record.chunks), CHEAP_REPLAY_BYTES)
+        if feed is None:
+            return tail.processed.lsn - record.lsn <= max(worth, CHEAP_SEARCH_BYTES)
+        replayed = feed.count_after(Offset(record.lsn, 0)) * MESSAGE_BYTES
+        return replayed <= max(worth, CHEAP_REPLAY_BYTES)
 
 
 def _require_good(record: SnapshotRecord) -> None:

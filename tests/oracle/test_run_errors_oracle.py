@@ -1,6 +1,7 @@
 """Whatever a back end writes as a run's error, clients can parse what becomes of it.
 
-PGTIDE_ORACLE_SECONDS says how many errors, as if each took a few milliseconds.
+PGTIDE_ORACLE_SECONDS says how many errors, as if each took a few milliseconds; PGTIDE_SEED repeats a
+run (each prints how).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from psycopg.types.json import Jsonb
 from engine.postgres.migrate import migrate
 
 CASES = round(float(os.environ.get("PGTIDE_ORACLE_SECONDS") or 12) * 40)
-SEED = 20260801
 
 TYPES = ("BUILT_IN_ERROR", "CUSTOM_ERROR", "STRING_ERROR", "INTERNAL_ERROR", "ValueError", None, 5)
 MEMBERS = ("type", "name", "message", "stackTrace", "stack", "raw", "code", "causes", "other")
@@ -55,8 +55,8 @@ def error(random: Random, depth: int = 0) -> Any:
     return made
 
 
-async def test_every_error_can_be_parsed(backend: psycopg.AsyncConnection) -> None:
-    random = Random(SEED)
+async def test_every_error_can_be_parsed(seed: str, backend: psycopg.AsyncConnection) -> None:
+    random = Random(seed)
     written = [error(random) for _ in range(CASES)]
     cursor = await backend.execute(
         "select w, e, pgtide.run_error(e) = e from unnest(%s::jsonb[]) as w,"
