@@ -27,6 +27,7 @@ log = logging.getLogger("access")
 
 MISSING = "Invalid or Missing API key"
 UNKNOWN = "Invalid API key"
+ENDED = "the credential has ended meanwhile: ask again with a new one"
 MOST_REMEMBERED = 4096
 
 Stamp = tuple[int, int, int] | None
@@ -86,6 +87,12 @@ class Authority:
     def counts(self, grant: Grant) -> bool:
         """Whether a grant that was given before still stands."""
         return self._stands(grant, self._now())
+
+    def check_end(self, grant: Grant) -> None:
+        """For answers that had to be waited for. Raises AuthenticationError if what allowed them has
+        ended meanwhile."""
+        if not self.counts(grant):
+            raise AuthenticationError(ENDED)
 
     def _stands(self, grant: Grant, now: float) -> bool:
         if grant.expires_at is not None and grant.expires_at <= now:

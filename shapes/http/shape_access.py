@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from engine.configuration.access_keys import DEFAULT_ENVIRONMENT
 from engine.configuration.settings import Settings
-from shapes.access.authority import UNKNOWN, Authority, UnknownCredentialError
+from shapes.access.authority import ENDED, UNKNOWN, Authority, UnknownCredentialError
 from shapes.access.grant import AuthenticationError, ForbiddenError, Grant, TableGrant
 from shapes.access.scopes import ANY_ACTION, SHAPES
 from shapes.definition import Definition, InvalidRequestError
@@ -21,7 +21,6 @@ READ = "read"
 SECRET_PARAMETERS = ("secret", "api_secret")
 
 _NO_SECRET = "Unauthorized - Invalid API secret"
-_ENDED = "Unauthorized - the credential has ended meanwhile: ask again with a new one"
 
 
 class ShapeAccess:
@@ -72,7 +71,7 @@ class ShapeAccess:
         """For answers that had to be waited for. Raises AuthenticationError if what allowed them has
         ended meanwhile."""
         if grant is not None and not self._authority.counts(grant):
-            raise AuthenticationError(_ENDED)
+            raise AuthenticationError(f"Unauthorized - {ENDED}")
 
     def check_deletion(self, grant: Grant | None) -> None:
         """Raises ForbiddenError for tokens: they are for reading."""

@@ -79,7 +79,7 @@ async def test_whoever_waits_is_woken(backend: psycopg.AsyncConnection, connect:
 def documented() -> Callable[[psycopg.Connection, str], str | None]:
     """The function that docs/runs.md gives workers for waiting."""
     text = (Path(__file__).parents[2] / "docs/runs.md").read_text()
-    found = re.search(r"```python\n(def wait_for.*?)```", text, re.DOTALL)
+    found = re.search(r"```python\n([^`]*?def wait_for.*?)```", text, re.DOTALL)
     assert found is not None
     names: dict[str, Any] = {"psycopg": psycopg}
     exec(found[1], names)

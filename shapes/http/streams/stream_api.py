@@ -66,7 +66,7 @@ def make_stream_api(
     store, writer, hub, event_streams = services
     runs = read_run_table(settings.config_file)
     access = StreamAccess(RunLookup(database, runs))
-    reads = StreamReads(settings, store, hub, event_streams, admission, limit)
+    reads = StreamReads(settings, store, hub, event_streams, admission, limit, authority)
     writes = StreamWrites(store, writer, settings.public_url)
     writing, reading = Needs(WRITE, access.find_written), Needs(READ, access.find_read)
     creating = Needs(WRITE, access.find_written, also=Also(READ, access.find_source))

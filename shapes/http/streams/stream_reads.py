@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Final
 
 from engine.configuration.settings import Settings
+from shapes.access.authority import Authority
 from shapes.database import DatabaseUnavailableError
 from shapes.http.admission import Admission, Permit, Pool
 from shapes.http.api.call import Call
@@ -49,12 +50,14 @@ class StreamReads:
         event_streams: EventStreams,
         admission: Admission,
         limit: LiveLimit,
+        authority: Authority,
     ) -> None:
         self._store = store
         self._hub = hub
         self._event_streams = event_streams
         self._admission = admission
         self._limit = limit
+        self._authority = authority
         self._poll_seconds = settings.long_poll_timeout
         self._policy = Policy(lifetime=settings.sse_timeout, keep_alive=settings.sse_keepalive)
         self._room = PageRoom()
@@ -117,10 +120,10 @@ class StreamReads:
             await answer.confirm(start, tag.end)
             return
         with self._room.page(first=request.position == START) as page:
-            chunk = await self._page(state, request.position, page)
+            chunk = await self._page(call, state, request.position, page)
             await answer.send([chunk])
 
-    async def _page(self, state: StreamState, wanted: int, page: Page) -> Chunk:
+    async def _page(self, call: Call, state: StreamState, wanted: int, page: Page) -> Chunk:
         """What goes into a page; that from the START on begins with the first messages that are kept.
         Raises BelowHorizonError for others that are not."""
         start = _start(wanted, state)
@@ -134,6 +137,7 @@ class StreamReads:
                 start = error.head
             else:
                 page.has(len(chunk.data))
+                self._authority.check_end(call.grant)
                 return chunk
 
     # -- the next that comes -----------------------------------------------------------------------
@@ -168,7 +172,7 @@ class StreamReads:
             await answer.send(chunks, extra, live=True)
             return
         with self._room.page() as page:
-            chunk = await self._page(state, START if wanted == START else position, page)
+            chunk = await self._page(call, state, START if wanted == START else position, page)
             await answer.send([chunk], extra, live=True)
 
     # -- all that comes ----------------------------------------------------------------------------

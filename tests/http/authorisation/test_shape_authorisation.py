@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing
 from typing import Any
 from urllib.parse import urlencode
 
-import psycopg
 import pytest
 from access_tokens import public_token
 from credentials import EVERYTHING, EXPIRED, INVALID, bearers, issued, local, own, refused
 from decided_routes import NO_USE
 from decided_scopes import Scopes
 from guarded_server import BATCH, KEY, ROTATED, RUN, STAGING, Guarded, Reply, restricted_key
+from late_answers import while_locked
 
 NO_SECRET = "Unauthorized - Invalid API secret"
 NOT_THIS_TABLE = {
@@ -354,30 +353,13 @@ def test_what_had_to_be_waited_for_ends_with_the_credential(
     guarded.execute(f"create table {name} (id int primary key)")
     # Its definition is known then.
     assert shape(guarded, NOW, f"Bearer {KEY}", table=name).status == 200
-    reply = while_locked(guarded, name, form, 0.7)
+
+    def ask(one: Guarded, credential: str) -> Reply:
+        return shape(one, form, credential, table=name)
+
+    reply = while_locked(guarded, name, "read:shapes", ask, 0.7)
     if reply.json == {"message": f"Unauthorized - {EXPIRED}"}:
         # Here it takes longer to be let in.
-        reply = while_locked(guarded, name, form, 15)
+        reply = while_locked(guarded, name, "read:shapes", ask, 15)
     message = "Unauthorized - the credential has ended meanwhile: ask again with a new one"
     assert (reply.status, reply.json) == (401, {"message": message})
-
-
-def while_locked(guarded: Guarded, table: str, form: dict[str, str], seconds: float) -> Reply:
-    """Ask for rows that cannot be read before the token ends, which lasts so long."""
-    replies: list[Reply] = []
-
-    def ask() -> None:
-        with closing(Guarded(guarded.serving, guarded.database_url, guarded.sent)) as one:
-            replies.append(shape(one, form, credential, table=table))
-
-    with psycopg.connect(guarded.database_url) as connection:
-        connection.execute(f"lock table {table} in access exclusive mode".encode())
-        ends = time.time() + seconds
-        credential = f"Bearer {local('read:shapes', exp=ends)}"
-        asking = threading.Thread(target=ask)
-        asking.start()
-        waiting = "select pid from pg_stat_activity where wait_event_type = 'Lock'"
-        guarded.wait_for(lambda: bool(guarded.execute(waiting)) or bool(replies), 20)
-        guarded.wait_for(lambda: time.time() > ends, 20)
-    asking.join()
-    return replies[0]

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 from access_tokens import public_token
-from credentials import bearers, issued, local, own, refused
+from credentials import EXPIRED, bearers, issued, local, own, refused
 from decided_routes import NO_USE
 from decided_scopes import NOTHING, ones
 from guarded_server import (
@@ -23,9 +23,10 @@ from guarded_server import (
     Reply,
     restricted_key,
 )
+from late_answers import while_locked
 
 from engine.configuration.settings import Settings
-from shapes.access.authority import Authority
+from shapes.access.authority import ENDED, Authority
 from shapes.http.api.routes import Needs
 from shapes.http.streams.stream_api import PATTERN, StreamServices, make_stream_api
 
@@ -270,3 +271,17 @@ def test_other_spellings_of_a_path_are_no_stream(guarded: Guarded, path: str) ->
     for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
         for credential in (f"Bearer {KEY}", f"Bearer {local('*:streams:other/')}", None):
             assert ask(guarded, method, path, credential).status == 404, method
+
+
+def test_a_page_that_had_to_be_waited_for_ends_with_the_credential(guarded: Guarded) -> None:
+    path = "matrix/late"
+    assert ask(guarded, "PUT", path, f"Bearer {KEY}", body="text").status == 201
+
+    def read(one: Guarded, credential: str) -> Reply:
+        return ask(one, "GET", path, credential, query="?offset=-1")
+
+    reply = while_locked(guarded, "pgtide.stream_chunks", "read:streams", read, 0.7)
+    if EXPIRED in reply.body.decode():
+        # Here it takes longer to be let in.
+        reply = while_locked(guarded, "pgtide.stream_chunks", "read:streams", read, 15)
+    assert (reply.status, reply.body.decode()) == (401, ENDED)
