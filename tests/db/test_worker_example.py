@@ -1,9 +1,10 @@
-"""examples/worker.py against a real database."""
+"""The workers of examples and documentation against a real database."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,18 @@ import pytest
 pytestmark = pytest.mark.migrated
 
 WORKER = Path(__file__).resolve().parents[2] / "examples" / "worker.py"
+
+
+@pytest.fixture
+def documented(database: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The short worker of docs/runs.md."""
+    text = (WORKER.parents[1] / "docs" / "runs.md").read_text()
+    found = re.search(r"```python\n(\"\"\"DATABASE_URL=.*?)```", text, re.DOTALL)
+    assert found is not None
+    environ = {**os.environ, "DATABASE_URL": database}
+    with subprocess.Popen([sys.executable, "-c", found[1]], env=environ) as process:
+        yield process
+        process.kill()
 
 
 @pytest.fixture
@@ -108,3 +121,21 @@ async def test_it_survives_postgres(
     await connection.execute(insert)
     await until(connection, "completed_at is not null")
     assert worker.poll() is None
+
+
+async def test_the_one_in_the_documentation(
+    documented: subprocess.Popen[bytes], connection: psycopg.AsyncConnection
+) -> None:
+    await connection.execute("set search_path = pgtide")
+    await connection.execute(
+        "insert into runs (id, task, payload) values"
+        " ('one', 'resize', '{\"width\": 80}'), ('broken', 'resize', '{}')"
+    )
+    await until(connection, "completed_at is not null")
+    cursor = await connection.execute(
+        "select status, output, metadata, error ->> 'message' from runs order by created_at, id desc"
+    )
+    assert await cursor.fetchall() == [
+        ("COMPLETED", '{"width": 80, "height": 60}', {"progress": 1}, None),
+        ("FAILED", None, {"progress": 1}, "'width'"),
+    ]
