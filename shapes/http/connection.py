@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import math
-import os
 import re
-import sys
-import termios
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +13,7 @@ import httptools
 from shapes.http.crowd import Follower, Group
 from shapes.http.exchange import Exchange
 from shapes.http.framing import refusal
+from shapes.http.outgoing import untaken, write
 from shapes.http.regulars import PREFIX
 from shapes.http.responses import SERVER
 from shapes.http.scope import scope_of
@@ -45,6 +41,7 @@ class Connection(asyncio.Protocol):
         "_begun",
         "_body_bytes",
         "_closing",
+        "_descriptor",
         "_exchange",
         "_expects_continue",
         "_head_bytes",
@@ -64,7 +61,6 @@ class Connection(asyncio.Protocol):
         "_writing_until",
         "behind",
         "client",
-        "descriptor",
         "server",
     )
 
@@ -72,7 +68,7 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.behind = False
         self.client: tuple[str, int] | None = None
-        self.descriptor = -1
+        self._descriptor = -1
         self._parser: Any = httptools.HttpRequestParser(self)
         self._transport = cast(asyncio.Transport, None)
         self._exchange: Exchange | Follower | None = None
@@ -100,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         # What the system does not take is all that is to be held here.
         self._transport.set_write_buffer_limits(high=0)
-        self.descriptor = transport.get_extra_info("socket").fileno()
+        self._descriptor = transport.get_extra_info("socket").fileno()
         address: tuple[str, int] | None = transport.get_extra_info("peername")
         self.client = address[:2] if address else None
         self._await_request()
@@ -155,7 +151,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.behind = True
-        self._unsent = self._untaken()
+        self._unsent = untaken(self._transport)
         self._writing_until = self.server.now() + self.server.limits.send_seconds
 
     def resume_writing(self) -> None:
@@ -266,25 +262,8 @@ class Connection(asyncio.Protocol):
     # -- the exchanges' side -----------------------------------------------------------------------
 
     def write(self, data: bytes | memoryview) -> None:
-        """Send; whoever sends much waits for `drained` when that makes the connection `behind`.
-
-        At once, if nothing waits to be sent: an event loop would write after everybody else has been
-        given something to send, too.
-        """
-        transport = self._transport
-        if transport.is_closing():
-            return
-        if not transport.get_write_buffer_size():
-            try:
-                sent = os.write(self.descriptor, data)
-            except OSError:
-                # The transport learns by itself whether the client is slow or gone.
-                sent = 0
-            if sent == len(data):
-                return
-            if sent:
-                data = memoryview(data)[sent:]
-        transport.write(data)
+        """Send; whoever sends much waits for `drained` when that makes the connection `behind`."""
+        write(self._transport, self._descriptor, data)
 
     async def drained(self) -> None:
         """Wait until the client is no longer behind, or gone. Only one at a time may wait."""
@@ -389,7 +368,7 @@ class Connection(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """Close if the client has taken too long for anything."""
         if self._writing_until <= now:
-            unsent = self._untaken()
+            unsent = untaken(self._transport)
             if unsent >= self._unsent:
                 self.abort()
                 return
@@ -400,17 +379,6 @@ class Connection(asyncio.Protocol):
                 self._refuse(408)
             else:
                 self.abort()
-
-    def _untaken(self) -> int:
-        """Bytes that the client has not taken: ours, and those that the system holds for it.
-
-        The system takes more of ours only when it has got rid of a large part, which for a slow
-        client may last for minutes.
-        """
-        held = bytearray(4)
-        with contextlib.suppress(OSError):
-            fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, held)
-        return self._transport.get_write_buffer_size() + int.from_bytes(held, sys.byteorder)
 
     def stop(self) -> None:
         """Close as soon as the client has been told so, or has nothing more to ask."""

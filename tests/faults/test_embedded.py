@@ -61,9 +61,10 @@ def until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("version", [16, 18])
 def test_it_is_made_for_replication_and_keeps_its_data_and_port(folder: Path, version: int) -> None:
-    server = EmbeddedPostgres(folder / "postgres", version=version)
+    port = own_port()
+    server = EmbeddedPostgres(folder / "postgres", port, version=version)
     with server:
-        port = server.port
+        assert server.port == port
         assert 0 < server.startup_seconds < 60
         assert ask(server.database_url, "show wal_level") == "logical"
         assert int(ask(server.database_url, "show max_wal_senders")) >= 20
@@ -112,7 +113,7 @@ def test_several_start_at_once_on_ports_of_their_own(folder: Path) -> None:
 
 
 def test_a_remembered_port_that_is_taken_is_given_up(made: Path) -> None:
-    with EmbeddedPostgres(made, options=FAST) as first:
+    with EmbeddedPostgres(made, own_port(), options=FAST) as first:
         port = first.port
     with socket.create_server(("127.0.0.1", port)):
         second = EmbeddedPostgres(made, options=FAST)
@@ -122,8 +123,8 @@ def test_a_remembered_port_that_is_taken_is_given_up(made: Path) -> None:
 
 
 def test_a_given_port_that_is_taken_is_named(made: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = own_port()
+    with socket.create_server(("127.0.0.1", port)):
         server = EmbeddedPostgres(made, port, options=FAST)
         with pytest.raises(EmbeddedPostgresError, match=f"port {port} is taken.*--postgres-port"):
             server.start()
@@ -251,7 +252,7 @@ def test_the_next_start_ends_one_that_is_stuck(made: Path) -> None:
 
 
 def test_a_stale_process_id_that_is_now_another_programs(made: Path) -> None:
-    with EmbeddedPostgres(made, options=FAST) as server:
+    with EmbeddedPostgres(made, own_port(), options=FAST) as server:
         lines = (made / "data" / "postmaster.pid").read_text().splitlines()
         server.kill()
     account = account_for(made / "data")

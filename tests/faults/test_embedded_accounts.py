@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from embedded_holder import FAST, HOLDER, ROOT, ask, hold, runs
+from own_ports import own_port
 
 from engine.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from engine.embedded.place import HOME
@@ -54,7 +55,7 @@ def test_a_normal_user_runs_it_as_himself(folder: Path) -> None:
 def test_below_a_closed_folder_the_data_moves_and_nothing_is_opened(folder: Path) -> None:
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
-    server = EmbeddedPostgres(closed / "postgres", options=FAST)
+    server = EmbeddedPostgres(closed / "postgres", own_port(), options=FAST)
     server.start()
     home = (closed / "postgres").resolve()
     assert home.parent == HOME
