@@ -227,8 +227,8 @@ revoke execute on function
 from public;
 
 -- Tells pgtide what was appended, or what else became of a stream, as a part of the transaction.
--- `flags`: 1 it is closed, 2 it is gone. Small chunks go along. The layout is that of
--- shapes/streams/notice.py.
+-- `flags`: 1 it is closed, 2 it is gone, 4 it was made with what its source has. Small chunks go
+-- along. The layout is that of shapes/streams/notice.py.
 create function pgtide.stream_notice(
     stream_id bigint, at bigint, messages integer, flags integer, created_at timestamptz, data bytea
 ) returns void
